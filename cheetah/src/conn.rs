@@ -460,8 +460,8 @@ impl Conn {
         }
     }
 
-    /// How many bytes more than usual would be taken, as they are content that goes to where it stays: without that a peer
-    /// that is far away would send as much as is kept of heads in a round trip.
+    /// How many bytes more than usual would be taken, as they are content that goes to where it stays:
+    /// without that a peer that is far away would send as much as is kept of heads in a round trip.
     pub fn content_room(&self) -> usize {
         match self.phase {
             Phase::Upload if self.input.is_empty() => self.content.upload().map_or(0, |upload| upload.room()),

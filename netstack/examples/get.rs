@@ -1,5 +1,6 @@
-//! Gets a file by HTTP into one of ours, from 10.77.0.2: `get get0 10.77.0.1:8000 /big.iso big.iso`, as root, where
-//! somebody serves it at 10.77.0.1, the kernel's end of the TAP device `get0`. What comes short is an error.
+//! Gets a file by HTTP into one of ours, from 10.77.0.2: `get get0 10.77.0.1:8000 /big.iso big.iso`, as root,
+//! where somebody serves it at 10.77.0.1, the kernel's end of the TAP device `get0`. What comes short is an
+//! error.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};

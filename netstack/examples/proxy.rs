@@ -1,5 +1,6 @@
-//! Passes connections to 10.77.0.2, port 80, on to a server that the kernel reaches, and its answers back: our own TCP on
-//! one side, the kernel's on the other. As root: `proxy proxy0 127.0.0.1:8080 &`, then `curl http://10.77.0.2/`.
+//! Passes connections to 10.77.0.2, port 80, on to a server that the kernel reaches, and its answers back:
+//! our own TCP on one side, the kernel's on the other. As root: `proxy proxy0 127.0.0.1:8080 &`, then `curl
+//! http://10.77.0.2/`.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream as KernelStream};

@@ -23,7 +23,8 @@ use crate::sockets::{Answer, Patience, block};
 pub use crate::sockets::{Network, TcpListener, TcpStream, UdpChannel};
 use crate::stack::{BindError, ListenError, Stats};
 
-/// Waits as long as `limit` says: [`io::ErrorKind::WouldBlock`] when that is over, as of the kernel's sockets.
+/// Waits as long as `limit` says: [`io::ErrorKind::WouldBlock`] when that is over, as of the kernel's
+/// sockets.
 fn wait<T>(
     patience: Patience,
     limit: Option<Duration>,
@@ -271,7 +272,8 @@ impl UdpChannel {
         wait(self.patience(), None, |cx| self.poll_send(cx, bytes, 0, to))
     }
 
-    /// Sends datagrams of `segment` bytes each but the last to `to`, 64 at most: in one frame where the device can.
+    /// Sends datagrams of `segment` bytes each but the last to `to`, 64 at most: in one frame where the
+    /// device can.
     ///
     /// # Errors
     /// As [`UdpChannel::poll_send`].

@@ -1,5 +1,5 @@
-//! Sockets for tasks of any executor, by the traits of `futures-io`. Nothing here runs anything: who waits is woken by the
-//! network's thread, and that is all that is asked of an executor.
+//! Sockets for tasks of any executor, by the traits of `futures-io`. Nothing here runs anything: who waits is
+//! woken by the network's thread, and that is all that is asked of an executor.
 //!
 //! ```no_run
 //! use futures_util::{AsyncReadExt, AsyncWriteExt};

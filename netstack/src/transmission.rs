@@ -20,7 +20,8 @@ pub struct Capabilities {
     pub segmentation: Option<u32>,
     /// The device sends a frame from pieces (vectored write), so that payload need not be made contiguous.
     pub gather: bool,
-    /// The device, which fills in checksums, cuts one UDP datagram of many into as many, of the same length but the last.
+    /// The device, which fills in checksums, cuts one UDP datagram of many into as many, of the same length
+    /// but the last.
     pub datagrams: bool,
 }
 
@@ -30,8 +31,8 @@ pub struct Offload {
     /// Sum the frame from `start` to its end and put the complement at `start + offset`, where the pseudo-header's
     /// sum stands now.
     pub checksum: Option<ChecksumRequest>,
-    /// Cut the payload into segments of this many bytes, repeating and adjusting the headers: of TCP, whose header
-    /// [`Transmission::tcp_start`] tells, or else of UDP.
+    /// Cut the payload into segments of this many bytes, repeating and adjusting the headers: of TCP, whose
+    /// header [`Transmission::tcp_start`] tells, or else of UDP.
     pub segment_size: Option<u16>,
 }
 
@@ -109,8 +110,8 @@ pub enum RxChecksum {
     Valid,
     /// Never on a wire: only the pseudo-header's sum is in the field (virtio-net `NEEDS_CSUM`).
     Partial,
-    /// The same, and not one datagram of UDP but several with one header, each of so many bytes but the last (virtio-net
-    /// `GSO_UDP_L4`).
+    /// The same, and not one datagram of UDP but several with one header, each of so many bytes but the last
+    /// (virtio-net `GSO_UDP_L4`).
     PartialDatagrams(NonZeroU16),
 }
 

@@ -1,5 +1,5 @@
-//! Sockets for threads: over a TAP device against the kernel's in a namespace of the test's own (needs root, or says so), and
-//! between two networks that lose frames.
+//! Sockets for threads: over a TAP device against the kernel's in a namespace of the test's own (needs root,
+//! or says so), and between two networks that lose frames.
 
 mod support;
 
@@ -303,7 +303,7 @@ struct Way {
 }
 
 /// More frames than ever wait here: what came beyond would be lost.
-const MOST_FRAMES: usize = 1 << 16;
+const MAX_FRAMES: usize = 1 << 16;
 
 /// One end of a cable that loses frames, as two threads need it: with a descriptor.
 struct Cable {
@@ -344,7 +344,7 @@ impl Device for Cable {
         let frame = [transmission.headers, &transmission.payload_to_vec()].concat();
         if self.random.unit() >= self.loss {
             let mut way = self.to.lock().unwrap();
-            assert!(way.frames.len() < MOST_FRAMES, "too many frames wait");
+            assert!(way.frames.len() < MAX_FRAMES, "too many frames wait");
             way.frames.push_back(frame);
             if !std::mem::replace(&mut way.is_rung, true) {
                 // The other end may be gone.
@@ -386,7 +386,8 @@ fn cable(loss: f64, limits: SocketLimits) -> (Network, Network) {
     (start(bell_a, &there, &back, 1), start(bell_b, &back, &there, 2))
 }
 
-/// Many threads with buffers so small that each waits all the time: whoever slept through a wake-up would hang here.
+/// Many threads with buffers so small that each waits all the time: whoever slept through a wake-up would
+/// hang here.
 #[test]
 fn many_threads_lose_no_wake_up() {
     let mut limits = SocketLimits::default();

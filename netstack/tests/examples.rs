@@ -146,8 +146,8 @@ fn chargen() {
     assert!(received.iter().eq(line.iter().cycle().take(received.len())));
 }
 
-/// Our own TCP on one side, the kernel's on the other; each direction ends for itself, and what breaks on one side breaks on
-/// the other.
+/// Our own TCP on one side, the kernel's on the other; each direction ends for itself, and what breaks on one
+/// side breaks on the other.
 fn proxy() {
     let server = TcpListener::bind("0.0.0.0:0").expect("bind");
     let port = server.local_addr().expect("bound").port();

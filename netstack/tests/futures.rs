@@ -1,5 +1,5 @@
-//! Sockets for tasks, in simulated time: two networks on a wire from a seed, and an executor that looks at a task only if it
-//! was woken. A wake-up that is lost leaves nothing to do, which is an error here.
+//! Sockets for tasks, in simulated time: two networks on a wire from a seed, and an executor that looks at a
+//! task only if it was woken. A wake-up that is lost leaves nothing to do, which is an error here.
 
 mod support;
 
@@ -248,7 +248,8 @@ fn pairs(seed: u64, faults: Faults, limits: SocketLimits, connections: u64) -> R
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Whatever the wire does and however small the buffers are, each byte arrives, and nobody sleeps for ever.
+    /// Whatever the wire does and however small the buffers are, each byte arrives, and nobody sleeps for
+    /// ever.
     #[test]
     fn all_bytes_arrive_and_no_wake_up_is_lost(
         seed in any::<u64>(),

@@ -42,7 +42,7 @@ const HALF_OPEN: u32 = 100_000;
 const NEIGHBOURS: u32 = 200;
 
 /// What they may take: 4096 records, and what is kept of neighbours.
-const MOST_BYTES: isize = 2 << 20;
+const MAX_BYTES: isize = 2 << 20;
 
 fn sum(words: &[u8]) -> u32 {
     words.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum()
@@ -116,7 +116,7 @@ fn a_hundred_thousand_half_open_connections_leave_the_others_served() {
         answers >= NEIGHBOURS + HALF_OPEN && pair.server.stack.half_open() >= 1000,
         "{answers}: they did not come"
     );
-    assert!(taken < MOST_BYTES, "{taken} bytes");
+    assert!(taken < MAX_BYTES, "{taken} bytes");
     assert_eq!(pair.server.app.records.len(), records, "nothing is the application's yet");
     for _ in 0..3 {
         transfer(&mut pair);

@@ -1,5 +1,5 @@
-//! Text that is copied to where it stays before it is verified (`Stream::place`), over a wire that damages frames: what was
-//! wrong is forgotten, and all goes as without.
+//! Text that is copied to where it stays before it is verified (`Stream::place`), over a wire that damages
+//! frames: what was wrong is forgotten, and all goes as without.
 
 mod support;
 
@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use runtime::time::Instant;
 use support::{Pair, TestApp, TestStream};
 
-/// Both ways over the wire: the stacks' counters, when it was over, and how often what was placed was taken and forgotten.
+/// Both ways over the wire: the stacks' counters, when it was over, and how often what was placed was taken
+/// and forgotten.
 fn run(wire: WireConfig, seed: u64, places: bool, allowed: bool) -> (Stats, Stats, Instant, u64, u64) {
     let make = move |tag, len| {
         let mut stream = TestStream::new(tag, len);

@@ -209,7 +209,8 @@ fn each_address_is_asked_for_and_defended_by_itself() {
     assert_eq!(arps(&sent(server, now)).iter().map(|arp| arp.sender_protocol).collect::<Vec<_>>(), [THIRD]);
 }
 
-/// RFC 5227: who asks where a host is claims the address that it asks from, so that is none that another host has.
+/// RFC 5227: who asks where a host is claims the address that it asks from, so that is none that another host
+/// has.
 #[test]
 fn an_address_that_is_anothers_asks_for_nobody() {
     let probing = |config: &mut Config| {

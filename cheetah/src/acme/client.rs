@@ -25,7 +25,8 @@ const MAX_BYTES: usize = 1 << 20;
 /// Most answers in between (1xx) before a response.
 const MAX_INTERIM: usize = 16;
 
-/// How long the authority may be silent, and about how long a response may take from when the request is written.
+/// How long the authority may be silent, and about how long a response may take from when the request is
+/// written.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What connections are made with.

@@ -9,8 +9,8 @@
 //!
 //! When it is due says its life, or the authority (`information`).
 //!
-//! The protocol is `instant-acme`'s, on a client of HTTPS of our own that waits (`client`): one thread asks some twenty
-//! things every two months, and needs no runtime for it.
+//! The protocol is `instant-acme`'s, on a client of HTTPS of our own that waits (`client`): one thread asks
+//! some twenty things every two months, and needs no runtime for it.
 
 mod client;
 mod information;

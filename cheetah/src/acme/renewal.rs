@@ -180,8 +180,8 @@ impl Got {
     }
 }
 
-/// What holds after the authority was asked again: if it did not answer (it may be busy with just that), what it has said
-/// before.
+/// What holds after the authority was asked again: if it did not answer (it may be busy with just that), what
+/// it has said before.
 fn told(asked: io::Result<Advice>, before: Option<Advice>, now: i64) -> Advice {
     asked.unwrap_or_else(|error| {
         tracing::debug!("the authority does not say when to renew: {error}");

@@ -39,7 +39,8 @@ pub(super) struct Arguments {
     /// had an answer of less than 400
     #[arg(long, value_name = "LOG", conflicts_with_all = ["paths", "urls", "zipf"])]
     replay: Option<PathBuf>,
-    /// Of --replay: ask when the log says it was asked, X times as fast (1 for as it was), as an open loop does
+    /// Of --replay: ask when the log says it was asked, X times as fast (1 for as it was), as an open loop
+    /// does
     #[arg(long, value_name = "X", requires = "replay", conflicts_with_all = ["rate", "random"], value_parser = speed)]
     speed: Option<f64>,
     /// The i-th path in proportion to 1/i^S: 0.7 to 1 is what sites see

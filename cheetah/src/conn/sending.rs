@@ -1,5 +1,5 @@
-//! The bytes of the responses in the queue, as who sends them asks for them: by their offset, again until they are
-//! acknowledged.
+//! The bytes of the responses in the queue, as who sends them asks for them: by their offset, again until
+//! they are acknowledged.
 
 use runtime::payload::{PayloadSource, Piece, Pieces};
 
@@ -13,7 +13,8 @@ impl Conn {
         self.acknowledged
     }
 
-    /// Visits the bytes `[offset, offset + len)` piece by piece, as far as they are at hand, until `visit` says no.
+    /// Visits the bytes `[offset, offset + len)` piece by piece, as far as they are at hand, until `visit`
+    /// says no.
     pub fn for_each_piece<'a>(&'a self, offset: u64, len: usize, mut visit: impl FnMut(Piece<'a>) -> bool) {
         let end = self.end.min(offset.saturating_add(len as u64));
         let mut at = offset;
@@ -29,8 +30,8 @@ impl Conn {
         }
     }
 
-    /// Whether the bytes `[offset, offset + len)` stay what they are as long as they are held: those of a body that is made
-    /// while it is sent may lie in memory that a program can write to.
+    /// Whether the bytes `[offset, offset + len)` stay what they are as long as they are held: those of a
+    /// body that is made while it is sent may lie in memory that a program can write to.
     pub fn are_settled(&self, offset: u64, len: usize) -> bool {
         let end = offset.saturating_add(len as u64);
         let mut those = self.queue.iter().filter(|response| response.start < end && offset < response.end);

@@ -111,10 +111,10 @@ fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
     (is_certain || brotli_of(&bytes, old).is_ok_and(|read| read == contents)).then_some(bytes)
 }
 
-/// `old` as the encoder has to see it. A copy that begins in a dictionary has to end there (a client refuses others),
-/// but the encoder sees one text and copies across its end, where contents begin. So the last byte becomes one that no
-/// copy can take along: between its two neighbours it never stands in `contents`. Where each byte does somewhere (noise
-/// of 400 KB), it is one that seldom does, and not certain.
+/// `old` as the encoder has to see it. A copy that begins in a dictionary has to end there (a client refuses
+/// others), but the encoder sees one text and copies across its end, where contents begin. So the last byte
+/// becomes one that no copy can take along: between its two neighbours it never stands in `contents`. Where
+/// each byte does somewhere (noise of 400 KB), it is one that seldom does, and not certain.
 fn without_a_way_across(old: &[u8], contents: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (&first, [start @ .., _]) = (contents.first()?, old) else { return None };
     let mut times = [0_usize; 256];
@@ -245,7 +245,8 @@ mod tests {
         assert_eq!(without_a_way_across(b"", b"0"), None);
     }
 
-    /// Any byte may do harm: each stands before the first of the contents somewhere. What is made is right or not there.
+    /// Any byte may do harm: each stands before the first of the contents somewhere. What is made is right or
+    /// not there.
     #[test]
     fn what_is_long_and_like_noise_has_both_as_well() {
         let mut noise = vec![0; 600_000];

@@ -11,8 +11,8 @@ pub struct Replay {
     pub targets: Vec<String>,
     /// Numbers of targets, in the order of the log.
     pub order: Vec<u32>,
-    /// When each was asked for, in seconds since 1970, if the log says it of the first: a line that does not say it
-    /// counts as its predecessor.
+    /// When each was asked for, in seconds since 1970, if the log says it of the first: a line that does not
+    /// say it counts as its predecessor.
     pub seconds: Option<Vec<u64>>,
     /// Lines that are no GET with an answer of less than 400: these are left out.
     pub skipped: usize,

@@ -233,8 +233,9 @@ impl Reader {
     }
 }
 
-/// Whatever a peer says by HTTP/2, the answer is HTTP/2: frames within their limits, a head to a stream and content behind it,
-/// no more of it than was said. An error that is told ends the connection, and nothing makes the server panic.
+/// Whatever a peer says by HTTP/2, the answer is HTTP/2: frames within their limits, a head to a stream and
+/// content behind it, no more of it than was said. An error that is told ends the connection, and nothing
+/// makes the server panic.
 pub fn fuzz_http2(bytes: &[u8]) {
     let mut decisions = Decisions(bytes);
     let (piece, most) = (usize::from(decisions.byte()) * 3 + 1, usize::from(decisions.byte()) * 97 + 1);

@@ -85,7 +85,8 @@ impl Content {
         matches!(self.framing, Framing::Over)
     }
 
-    /// Bytes that are known to come, as far as there is room for them. Of chunks nobody knows how many follow.
+    /// Bytes that are known to come, as far as there is room for them. Of chunks nobody knows how many
+    /// follow.
     pub(super) fn room(&self) -> usize {
         let Framing::Length(left) = self.framing else { return 0 };
         let received = &self.received;
@@ -94,8 +95,8 @@ impl Content {
         usize::try_from(left).unwrap_or(usize::MAX).min(free)
     }
 
-    /// Copies bytes that come next, if they are right, to where they stay; their Internet sum, made by that loop. `None`
-    /// if they are to be verified before.
+    /// Copies bytes that come next, if they are right, to where they stay; their Internet sum, made by that
+    /// loop. `None` if they are to be verified before.
     pub(super) fn place(&mut self, bytes: &[u8]) -> Option<u16> {
         match self.framing {
             Framing::Length(left) if left >= bytes.len() as u64 => self.received.place(bytes),
@@ -254,8 +255,8 @@ mod tests {
         assert_eq!(Content::new(None, 70_000, Pool::new(BLOCK_BYTES, 3)).room(), 0);
     }
 
-    /// Placed and taken, placed and forgotten, or placed and something else taken: the same content, and the sums that a
-    /// receiver verifies by.
+    /// Placed and taken, placed and forgotten, or placed and something else taken: the same content, and the
+    /// sums that a receiver verifies by.
     #[test]
     fn what_is_placed_counts_when_it_is_taken() {
         let sent: Vec<u8> = (0..200_001u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();

@@ -254,8 +254,8 @@ impl Upload {
         self.content.take(bytes)
     }
 
-    /// Copies bytes that come next, if they are right, to where they stay; their Internet sum, made by the loop that copies.
-    /// `None` if they are to be verified before.
+    /// Copies bytes that come next, if they are right, to where they stay; their Internet sum, made by the
+    /// loop that copies. `None` if they are to be verified before.
     pub fn place(&mut self, bytes: &[u8]) -> Option<u16> {
         self.content.place(bytes)
     }
@@ -265,7 +265,8 @@ impl Upload {
         self.content.forget_placed();
     }
 
-    /// Bytes of the content that are known to come, as far as there is memory for them: the receive window of own TCP.
+    /// Bytes of the content that are known to come, as far as there is memory for them: the receive window of
+    /// own TCP.
     pub fn room(&self) -> usize {
         self.content.room()
     }

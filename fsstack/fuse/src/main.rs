@@ -1,7 +1,7 @@
 //! `fsstack-mount SITE.img DIR`: an image as a directory of the system.
 //!
-//! [`names`] has the inode numbers, [`volume`] what is done by them, [`filesystem`] what the system asks, [`mounting`] how it
-//! comes on its directory and off again.
+//! [`names`] has the inode numbers, [`volume`] what is done by them, [`filesystem`] what the system asks,
+//! [`mounting`] how it comes on its directory and off again.
 
 mod filesystem;
 mod mounting;

@@ -1,4 +1,5 @@
-//! A session on its directory, and how it comes off again: when who asks for it says so, as soon as nothing is open.
+//! A session on its directory, and how it comes off again: when who asks for it says so, as soon as nothing
+//! is open.
 
 use std::io::{self, Write as _};
 use std::mem;
@@ -17,8 +18,8 @@ use crate::filesystem::Mounted;
 /// How soon is tried again what was in use.
 const UNMOUNT_EVERY: Duration = Duration::from_millis(100);
 
-/// The try by which it is said what is waited for. A process that was forked off a moment ago has the files of its parent
-/// until it runs a program: not worth a word.
+/// The try by which it is said what is waited for. A process that was forked off a moment ago has the files
+/// of its parent until it runs a program: not worth a word.
 const SAID_AT_TRY: u32 = 5;
 
 /// An image on a directory.

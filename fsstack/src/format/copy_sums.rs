@@ -59,8 +59,8 @@ impl ContentSums {
         self.prefix.truncate(mark.blocks);
     }
 
-    /// The Internet sum (RFC 1071, folded, not complemented) of what came after `mark`, 128 KiB at most, from the partial sums:
-    /// as of bytes that begin at an even offset. `None` without those.
+    /// The Internet sum (RFC 1071, folded, not complemented) of what came after `mark`, 128 KiB at most, from
+    /// the partial sums: as of bytes that begin at an even offset. `None` without those.
     pub fn internet_sum_since(&self, mark: SumsMark) -> Option<u16> {
         if self.block_bytes == 0 || self.len - mark.len > 128 << 10 {
             return None;

@@ -111,9 +111,9 @@ fn finish_checksum(header: &mut [u8], payload_sum: u16) {
     }
 }
 
-/// Completes in place the checksum of a frame that has only the pseudo-header's sum, if it is TCP or UDP (with several
-/// datagrams under one header they are summed as one); other frames stay as they are, and those with headers of
-/// extensions. For those who write frames down.
+/// Completes in place the checksum of a frame that has only the pseudo-header's sum, if it is TCP or UDP
+/// (with several datagrams under one header they are summed as one); other frames stay as they are, and those
+/// with headers of extensions. For those who write frames down.
 pub fn finish_partial(frame: &mut [u8]) {
     let Some((protocol, segment)) =
         unfinished(frame).and_then(|(protocol, at)| Some((protocol, frame.get_mut(at)?)))

@@ -60,8 +60,8 @@ impl PacketDevice {
         PacketDevice::open_in(name, None)
     }
 
-    /// The same, to send and receive frames of that network alone; without, those without a tag. No frame of another
-    /// gets in from the first on.
+    /// The same, to send and receive frames of that network alone; without, those without a tag. No frame of
+    /// another gets in from the first on.
     ///
     /// # Errors
     /// As [`PacketDevice::open`].

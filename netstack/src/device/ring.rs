@@ -64,8 +64,8 @@ impl RingDevice {
         RingDevice::open_in(name, offload, None)
     }
 
-    /// The same, to send and receive frames of that network alone; without, those without a tag. No frame of another
-    /// gets in from the first on.
+    /// The same, to send and receive frames of that network alone; without, those without a tag. No frame of
+    /// another gets in from the first on.
     ///
     /// # Errors
     /// As [`RingDevice::open`].

@@ -120,7 +120,8 @@ impl Autoconf {
             || self.global.is_some_and(|global| global.addr == addr && is_asked_for(global.standing))
     }
 
-    /// Another host has `addr`, or wants it too (section 5.4.3, 5.4.4). Whether it is one that we have asked for.
+    /// Another host has `addr`, or wants it too (section 5.4.3, 5.4.4). Whether it is one that we have asked
+    /// for.
     pub(crate) fn claimed(&mut self, addr: Ipv6Addr) -> bool {
         if !self.is_tentative(addr) {
             return false;

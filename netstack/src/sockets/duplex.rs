@@ -11,8 +11,8 @@
 //! application reads, so a peer has what it sends kept only by who takes it; what all have grown by is
 //! bounded ([`Spare`]).
 //!
-//! The application asks for a look when there is something for the stack ([`State::announced`]): to send, a window that
-//! opens, an end. One request stands for all until the look is made, under the same lock.
+//! The application asks for a look when there is something for the stack ([`State::announced`]): to send, a
+//! window that opens, an end. One request stands for all until the look is made, under the same lock.
 
 use std::collections::VecDeque;
 use std::io;
@@ -206,7 +206,8 @@ impl Duplex {
         if growth > 0 {
             state.capacity += self.spare.take(growth);
         }
-        // A window that has opened by a quarter is news, and one that was shut opens by that before all is read.
+        // A window that has opened by a quarter is news, and one that was shut opens by that before all is
+        // read.
         let free = state.capacity - state.received.len();
         let tell = free.saturating_sub(state.window) >= state.capacity.div_ceil(4);
         Poll::Ready(Ok((len, state.announce(tell))))
@@ -276,8 +277,8 @@ impl Duplex {
         tell
     }
 
-    /// Nobody will read or write any more. What was written goes out, and then FIN; but if there is something that was not
-    /// read, the peer is to know that it was for nothing, by RST (RFC 2525 section 2.17).
+    /// Nobody will read or write any more. What was written goes out, and then FIN; but if there is something
+    /// that was not read, the peer is to know that it was for nothing, by RST (RFC 2525 section 2.17).
     pub(crate) fn release(&self) -> Tell {
         let mut state = self.lock();
         state.is_dropped = true;
@@ -314,7 +315,8 @@ impl State {
             bytes = &bytes[now..];
         }
         for part in bytes.chunks(BLOCK_BYTES) {
-            // Whoever writes little has blocks of that size; they grow with what is written before they are taken.
+            // Whoever writes little has blocks of that size; they grow with what is written before they are
+            // taken.
             let mut block = Vec::with_capacity(part.len().next_power_of_two().clamp(512, BLOCK_BYTES));
             block.extend_from_slice(part);
             self.blocks.push(block);
@@ -355,7 +357,8 @@ impl Duplex {
         call(waiting);
     }
 
-    /// Takes bytes of the peer's: how many. Those that nobody will read are all taken; whether they are so, nobody being there.
+    /// Takes bytes of the peer's: how many. Those that nobody will read are all taken; whether they are so,
+    /// nobody being there.
     pub(super) fn received(&self, bytes: &[u8]) -> (usize, bool) {
         let (taken, waiting) = {
             let mut state = self.lock();

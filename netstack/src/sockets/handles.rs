@@ -1,5 +1,5 @@
-//! What applications hold: connections, listeners, UDP sockets. Whatever may have to wait is a `poll` here, for threads and
-//! tasks alike.
+//! What applications hold: connections, listeners, UDP sockets. Whatever may have to wait is a `poll` here,
+//! for threads and tasks alike.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
@@ -52,8 +52,8 @@ impl TcpStream {
         self.held.duplex.poll_open(cx)
     }
 
-    /// Copies what has come to `buffers`, one after the other, and gives how much that was; 0 is the end. Every task that
-    /// finds nothing is woken when there is something.
+    /// Copies what has come to `buffers`, one after the other, and gives how much that was; 0 is the end.
+    /// Every task that finds nothing is woken when there is something.
     ///
     /// # Errors
     /// Why the connection is over, once all that came before has been read.
@@ -77,7 +77,8 @@ impl TcpStream {
         self.held.duplex.poll_write(cx, buffers).map_ok(|(len, tell)| self.told(len, tell))
     }
 
-    /// Whether the peer has acknowledged all that was written: more than `flush` says, which waits for nothing.
+    /// Whether the peer has acknowledged all that was written: more than `flush` says, which waits for
+    /// nothing.
     ///
     /// # Errors
     /// Why it never will.
@@ -90,8 +91,8 @@ impl TcpStream {
         len
     }
 
-    /// Closes one direction, or both. After [`Shutdown::Write`] what was written still goes out, and the peer sees the end;
-    /// after [`Shutdown::Read`] what comes is taken and thrown away.
+    /// Closes one direction, or both. After [`Shutdown::Write`] what was written still goes out, and the peer
+    /// sees the end; after [`Shutdown::Read`] what comes is taken and thrown away.
     ///
     /// # Errors
     /// None today.
@@ -138,8 +139,8 @@ impl TcpStream {
 }
 
 impl Network {
-    /// Begins to open a connection to `remote`: [`TcpStream::poll_open`] says how it goes. Dropped before that, it is given
-    /// up.
+    /// Begins to open a connection to `remote`: [`TcpStream::poll_open`] says how it goes. Dropped before
+    /// that, it is given up.
     pub fn begin_connect(&self, remote: SocketAddr) -> TcpStream {
         TcpStream::new(self.clone(), self.open(remote))
     }
@@ -198,11 +199,13 @@ impl UdpChannel {
         UdpChannel { network, socket, mailbox, patience: Mutex::default() }
     }
 
-    /// Copies the next datagram to `buffer`; what does not fit is lost. How much was copied, how long it was, and whose.
+    /// Copies the next datagram to `buffer`; what does not fit is lost. How much was copied, how long it was,
+    /// and whose.
     ///
     /// # Errors
-    /// [`io::ErrorKind::ConnectionRefused`], of one that is connected, if something that was sent got to nobody;
-    /// [`io::ErrorKind::InvalidInput`] if it was for an address that is not spoken to; both told once.
+    /// [`io::ErrorKind::ConnectionRefused`], of one that is connected, if something that was sent got to
+    /// nobody; [`io::ErrorKind::InvalidInput`] if it was for an address that is not spoken to; both told
+    /// once.
     pub fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -211,12 +214,12 @@ impl UdpChannel {
         self.mailbox.poll_receive(cx, buffer)
     }
 
-    /// Takes a datagram for `to` to be sent, when there is room; several of `segment` bytes each but the last, unless that
-    /// is 0 ([`crate::stack::Datagrams::send_segments`]).
+    /// Takes a datagram for `to` to be sent, when there is room; several of `segment` bytes each but the
+    /// last, unless that is 0 ([`crate::stack::Datagrams::send_segments`]).
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if it is too long, or is for another than the peer that it is connected to; those of
-    /// [`UdpChannel::poll_receive`].
+    /// [`io::ErrorKind::InvalidInput`] if it is too long, or is for another than the peer that it is
+    /// connected to; those of [`UdpChannel::poll_receive`].
     pub fn poll_send(
         &self,
         cx: &mut Context<'_>,

@@ -42,8 +42,8 @@ impl Mailbox {
         Mailbox { limits, state: Mutex::default() }
     }
 
-    /// Copies the next datagram to `buffer`, as much of it as fits: how much, of how many bytes, and whose. A socket that is
-    /// connected hears once that nobody listens there.
+    /// Copies the next datagram to `buffer`, as much of it as fits: how much, of how many bytes, and whose. A
+    /// socket that is connected hears once that nobody listens there.
     pub(crate) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -121,7 +121,8 @@ impl Mailbox {
         call(waiting);
     }
 
-    /// Gives the datagrams to be sent to `send`, in order, until it says that it has no room for one; whether it had for all.
+    /// Gives the datagrams to be sent to `send`, in order, until it says that it has no room for one; whether
+    /// it had for all.
     pub(super) fn drain(&self, mut send: impl FnMut(SocketAddr, &Aggregate, u16) -> bool) -> bool {
         let (waiting, all) = {
             let mut letters = lock(&self.state);

@@ -1,6 +1,6 @@
-//! Sockets over a stack that has a thread of its own: for applications that are not written as [`crate::application`]s. What
-//! they do by threads is in [`crate::blocking`], what by tasks in `crate::futures` (feature `futures`); here is what both
-//! stand on.
+//! Sockets over a stack that has a thread of its own: for applications that are not written as
+//! [`crate::application`]s. What they do by threads is in [`crate::blocking`], what by tasks in
+//! `crate::futures` (feature `futures`); here is what both stand on.
 //!
 //! ```text
 //!   TcpStream, TcpListener, UdpChannel            any thread
@@ -13,14 +13,14 @@
 //!   Sockets (Application) ── Driver ── device     the network's thread
 //! ```
 //!
-//! Both directions are bounded ([`SocketLimits`]): a reader that does not read shuts the window, a writer that is faster than
-//! the peer waits. Bytes are copied once each way between the application's memory and ours; who cannot afford that is an
-//! [`crate::application::Application`].
+//! Both directions are bounded ([`SocketLimits`]): a reader that does not read shuts the window, a writer
+//! that is faster than the peer waits. Bytes are copied once each way between the application's memory and
+//! ours; who cannot afford that is an [`crate::application::Application`].
 //!
-//! A connection whose last handle is dropped is closed as the kernel does it: what was written still goes out and is
-//! followed by FIN; if there was something left to read, the peer gets RST. A network whose last handle is gone ends its
-//! thread when its connections are over, after [`SocketLimits::linger`] at the latest; a program that ends with `main` waits for
-//! that by [`Network::finish`].
+//! A connection whose last handle is dropped is closed as the kernel does it: what was written still goes out
+//! and is followed by FIN; if there was something left to read, the peer gets RST. A network whose last
+//! handle is gone ends its thread when its connections are over, after [`SocketLimits::linger`] at the
+//! latest; a program that ends with `main` waits for that by [`Network::finish`].
 
 mod accepting;
 mod duplex;
@@ -229,7 +229,8 @@ impl Sockets {
         Some(key)
     }
 
-    /// Does what was asked for meanwhile; due in each turn before the stack's work, for who turns it ([`Network::apart`]).
+    /// Does what was asked for meanwhile; due in each turn before the stack's work, for who turns it
+    /// ([`Network::apart`]).
     pub fn obey(&mut self, now: Instant, stack: &mut Stack) {
         if !std::mem::replace(&mut self.is_set_up, true) {
             stack.limit_windows(u32::try_from(self.limits.receive_bytes.max(1)).unwrap_or(u32::MAX));

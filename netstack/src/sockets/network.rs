@@ -112,8 +112,8 @@ impl Inbox {
     }
 }
 
-/// A stack, for any number of threads and tasks. Clones are the same network; it goes on until the last of them is gone, and
-/// the last socket.
+/// A stack, for any number of threads and tasks. Clones are the same network; it goes on until the last of
+/// them is gone, and the last socket.
 #[derive(Clone)]
 pub struct Network {
     shared: Arc<NetworkShared>,
@@ -164,8 +164,8 @@ impl Network {
         Ok(network)
     }
 
-    /// A stack on a TAP device of that name, whose other end, the kernel's, gets the address `kernel` and is set up. The
-    /// stack has the address `ours`.
+    /// A stack on a TAP device of that name, whose other end, the kernel's, gets the address `kernel` and is
+    /// set up. The stack has the address `ours`.
     ///
     /// # Errors
     /// Without the right to make TAP devices, or if the name or the address cannot be had.
@@ -190,13 +190,13 @@ impl Network {
         self.shared.inbox.wake();
     }
 
-    /// Waits until all connections are over, those of which somebody still has a handle included, but no longer than
-    /// `limit`; then the thread ends, and what is left is cut off. Whether nothing was. Listeners get no more connections
-    /// meanwhile.
+    /// Waits until all connections are over, those of which somebody still has a handle included, but no
+    /// longer than `limit`; then the thread ends, and what is left is cut off. Whether nothing was. Listeners
+    /// get no more connections meanwhile.
     ///
     /// # Errors
-    /// Why the thread has ended before: the device is of no use any more. [`io::ErrorKind::NotConnected`] if another has
-    /// called this, or there is no thread.
+    /// Why the thread has ended before: the device is of no use any more. [`io::ErrorKind::NotConnected`] if
+    /// another has called this, or there is no thread.
     pub fn finish(self, limit: Duration) -> io::Result<bool> {
         let thread = lock(&self.shared.thread).take().ok_or_else(gone)?;
         self.shared.inbox.end_within(limit);
@@ -320,7 +320,8 @@ impl Network {
     }
 }
 
-/// A connection that is about to begin, until it does: an order that nobody reads ends it, or it would wait for ever.
+/// A connection that is about to begin, until it does: an order that nobody reads ends it, or it would wait
+/// for ever.
 struct Opening(Option<Arc<Duplex>>);
 
 impl Drop for Opening {

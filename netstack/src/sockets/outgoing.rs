@@ -1,5 +1,5 @@
-//! What a connection has to send, on the side of the stack's thread: the blocks in which the application wrote it, taken
-//! over without a copy, short ones put together.
+//! What a connection has to send, on the side of the stack's thread: the blocks in which the application
+//! wrote it, taken over without a copy, short ones put together.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,8 @@ use runtime::payload::{Piece, Pieces};
 /// Bytes of the blocks that are written to.
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
 
-/// A block below this is copied to the one before, if there is room: many short writes are not as many blocks.
+/// A block below this is copied to the one before, if there is room: many short writes are not as many
+/// blocks.
 const SHORT: usize = 4 << 10;
 
 /// Blocks that were written and are not acknowledged.

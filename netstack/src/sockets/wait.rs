@@ -1,7 +1,7 @@
-//! Waiting for a change of what is shared between threads, one way for threads and for tasks: who waits leaves a
-//! [`Waker`], under the lock by which it saw that there is nothing yet. Who changes something takes the wakers under the
-//! same lock, and calls them when it has let go of it. So a change comes either before the look, which sees it, or after
-//! the waker was left, and calls it: none is lost.
+//! Waiting for a change of what is shared between threads, one way for threads and for tasks: who waits
+//! leaves a [`Waker`], under the lock by which it saw that there is nothing yet. Who changes something takes
+//! the wakers under the same lock, and calls them when it has let go of it. So a change comes either before
+//! the look, which sees it, or after the waker was left, and calls it: none is lost.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -12,7 +12,8 @@ use std::time::Instant as Clock;
 
 use smallvec::SmallVec;
 
-/// Locks, whatever a thread that panicked left behind: what is kept under these locks is right after each statement.
+/// Locks, whatever a thread that panicked left behind: what is kept under these locks is right after each
+/// statement.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -128,8 +128,8 @@ pub struct Features {
     pub stored_sums: bool,
     /// Where the device does not sum: remember the sums of what was sent from named buffers.
     pub cached_sums: bool,
-    /// Where the device does not verify what comes: let streams that can copy text to where it stays and verify it by one
-    /// loop ([`crate::application::Stream::place`]).
+    /// Where the device does not verify what comes: let streams that can copy text to where it stays and
+    /// verify it by one loop ([`crate::application::Stream::place`]).
     pub placed_input: bool,
 }
 

@@ -313,8 +313,8 @@ impl Stack {
         true
     }
 
-    /// Has a segment's text copied to where it stays and summed in one loop, before it is verified, if it is next in order
-    /// of a connection that takes it so: whose, and the sum.
+    /// Has a segment's text copied to where it stays and summed in one loop, before it is verified, if it is
+    /// next in order of a connection that takes it so: whose, and the sum.
     fn place<A: Application>(
         &self,
         src: IpAddr,

@@ -64,9 +64,9 @@ impl Stack {
         self.ports.len() != before
     }
 
-    /// Begins an active open to `remote`, from `local_port` or a free one. As in [`Application::accept`], `keep` puts the PCB
-    /// into the application's record and gives the record's key, which must not be in use, or `None` if there is no room;
-    /// [`Stream::established`] or [`Application::closed`] follows.
+    /// Begins an active open to `remote`, from `local_port` or a free one. As in [`Application::accept`],
+    /// `keep` puts the PCB into the application's record and gives the record's key, which must not be in
+    /// use, or `None` if there is no room; [`Stream::established`] or [`Application::closed`] follows.
     ///
     /// # Errors
     /// [`ConnectError`]; nothing has begun then.
@@ -107,7 +107,8 @@ impl Stack {
         Ok(self.source_for(next_hop))
     }
 
-    /// Which address of ours speaks to `next_hop`: not one that is still probed for, or that another host has.
+    /// Which address of ours speaks to `next_hop`: not one that is still probed for, or that another host
+    /// has.
     pub(super) fn source_for(&self, next_hop: Ipv4Addr) -> Ipv4Addr {
         let source = self.routes.source_for(next_hop);
         let is_usable = self.detectors.iter().all(|(addr, own)| *addr != source || own.is_usable());

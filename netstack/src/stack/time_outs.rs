@@ -1,4 +1,5 @@
-//! What falls due: retransmissions of connections and of half-open ones, probes for addresses, and all else that waits.
+//! What falls due: retransmissions of connections and of half-open ones, probes for addresses, and all else
+//! that waits.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +15,8 @@ use crate::tcp::state::Disposition;
 use crate::tuple::FourTuple;
 
 impl Stack {
-    /// When [`Stack::handle_timeout`] wants to be called; `None` while no timer runs. May be early, never late.
+    /// When [`Stack::handle_timeout`] wants to be called; `None` while no timer runs. May be early, never
+    /// late.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.wheel.next_expiry(),

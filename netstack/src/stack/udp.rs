@@ -127,8 +127,9 @@ impl Datagrams {
         self.send_segments(socket, to, payload, 0)
     }
 
-    /// Sends `payload` as datagrams of `segment` bytes each but the last, 64 at most: with devices that can take them apart
-    /// ([`crate::transmission::Capabilities::datagrams`]) one transmission. As one, if `segment` is 0.
+    /// Sends `payload` as datagrams of `segment` bytes each but the last, 64 at most: with devices that can
+    /// take them apart ([`crate::transmission::Capabilities::datagrams`]) one transmission. As one, if
+    /// `segment` is 0.
     ///
     /// # Errors
     /// [`SendError`].

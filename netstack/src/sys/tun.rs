@@ -71,9 +71,9 @@ impl Tap {
         Ok(tap)
     }
 
-    /// Whether frames from the kernel may come as it has them: TCP super-segments of up to 64 KB, checksums unfinished, and
-    /// with kernels that have them (from 6.2 on) super-datagrams of UDP, too: whether those. What else we may *send* so does
-    /// not depend on it.
+    /// Whether frames from the kernel may come as it has them: TCP super-segments of up to 64 KB, checksums
+    /// unfinished, and with kernels that have them (from 6.2 on) super-datagrams of UDP, too: whether those.
+    /// What else we may *send* so does not depend on it.
     ///
     /// # Errors
     /// From the kernel; old ones may refuse.

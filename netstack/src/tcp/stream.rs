@@ -41,12 +41,14 @@ pub trait Stream: PayloadSource {
     /// [`Stream::window`] bytes whenever asked never pays for that.
     fn receive(&mut self, now: Instant, bytes: &[u8]) -> usize;
 
-    /// Copies `bytes`, which are next in order but may be damaged, to where they would stay, and gives their sum
-    /// (RFC 1071, folded, not complemented), made by the same loop: with it the segment's checksum is verified, so that the
-    /// bytes are read once. `None`: they are verified first, and then received as usual.
+    /// Copies `bytes`, which are next in order but may be damaged, to where they would stay, and gives their
+    /// sum (RFC 1071, folded, not complemented), made by the same loop: with it the segment's checksum is
+    /// verified, so that the bytes are read once. `None`: they are verified first, and then received as
+    /// usual.
     ///
-    /// Nothing else of the stream may change. [`Stream::receive`] of the same bytes, in the same place, follows if they
-    /// are right, and [`Stream::forget_placed`] in any case: what was not received by then was never here.
+    /// Nothing else of the stream may change. [`Stream::receive`] of the same bytes, in the same place,
+    /// follows if they are right, and [`Stream::forget_placed`] in any case: what was not received by then
+    /// was never here.
     fn place(&mut self, bytes: &[u8]) -> Option<u16> {
         let _ = bytes;
         None

@@ -52,7 +52,8 @@ pub struct TestStream {
     pub echo: bool,
     /// Where what is at hand ends, if that is not `len`. More comes by [`TestStream::fetch`].
     pub resident: Option<u64>,
-    /// Take bytes before they are verified; which those are now, and how often such were taken, and forgotten.
+    /// Take bytes before they are verified; which those are now, and how often such were taken, and
+    /// forgotten.
     pub places: bool,
     pub placed: Option<(usize, usize)>,
     pub placed_taken: u64,

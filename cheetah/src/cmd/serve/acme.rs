@@ -20,8 +20,9 @@ const MAX_NAMES: usize = 100;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Certificates by ACME")]
 pub(super) struct AcmeArguments {
-    /// Get a certificate for this name from an authority, renew it in time and show it: the authority asks for a proof at port 80
-    /// or 443 of the name. May be given several times, for one certificate. Who gives it agrees to the authority's terms of service
+    /// Get a certificate for this name from an authority, renew it in time and show it: the authority asks
+    /// for a proof at port 80 or 443 of the name. May be given several times, for one certificate. Who gives
+    /// it agrees to the authority's terms of service
     #[arg(long, value_name = "NAME", requires = "acme_state")]
     acme: Vec<String>,
     /// The folder where its key and the account with the authority are kept, for the server alone to read
@@ -30,7 +31,8 @@ pub(super) struct AcmeArguments {
     /// The authority's directory: by default that of Let's Encrypt
     #[arg(long, value_name = "URL", requires = "acme")]
     acme_directory: Option<String>,
-    /// How the name is proved: http, at port 80 of it (HTTP-01, the default), or tls-alpn, at port 443 (TLS-ALPN-01)
+    /// How the name is proved: http, at port 80 of it (HTTP-01, the default), or tls-alpn, at port 443
+    /// (TLS-ALPN-01)
     #[arg(long, value_name = "HOW", requires = "acme", value_enum)]
     acme_proof: Option<ProofKind>,
     /// Whom the authority may write to

@@ -26,16 +26,16 @@ use std::sync::{Arc, Weak};
 const PART_BYTES: usize = 2 << 20;
 
 /// Parts that a ring's table holds, of all caches together; what finds no place is read to without.
-const MOST_PARTS: u16 = 1 << 14;
+const MAX_PARTS: u16 = 1 << 14;
 
 /// Caches of which parts are registered. Further ones are read to without.
-const MOST_MEMORIES: usize = 32;
+const MAX_MEMORIES: usize = 32;
 
 /// Parts that are let go of in one turn: some 50 µs each, in which the loop serves nobody.
 const PARTS_A_TURN: usize = 8;
 
 /// Files that a ring's table holds. Further ones are looked up.
-const MOST_FILES: u32 = 32;
+const MAX_FILES: u32 = 32;
 
 /// Tables of one ring.
 pub(super) struct Registered {
@@ -130,7 +130,7 @@ impl Registered {
         // Else there need not be a table.
         order.cache().memory()?;
         let begin =
-            || ring.submitter().register_buffers_sparse(MOST_PARTS.into()).map(|()| Memories::default());
+            || ring.submitter().register_buffers_sparse(MAX_PARTS.into()).map(|()| Memories::default());
         let memories = self.memories.or_begin(begin)?;
         let at = memories.of(order.cache(), &self.bell)?;
         memories.part(at, ring, room, &mut self.counts)
@@ -141,7 +141,7 @@ impl Registered {
         let (source, is_direct) = (order.source(), order.is_direct());
         let lasting = source.lasting()?;
         let begin =
-            || ring.submitter().register_files_sparse(MOST_FILES).map(|()| vec![None; MOST_FILES as usize]);
+            || ring.submitter().register_files_sparse(MAX_FILES).map(|()| vec![None; MAX_FILES as usize]);
         let known = self.files.or_begin(begin)?;
         let is_it = |known: &Option<KnownFile>| {
             known.as_ref().is_some_and(|known| {
@@ -207,10 +207,10 @@ impl Memories {
         if let Some(at) = self.known.iter().position(is_it) {
             return Some(at);
         }
-        if self.known.len() == MOST_MEMORIES {
+        if self.known.len() == MAX_MEMORIES {
             return None;
         }
-        let part_bytes = memory.len().div_ceil(MOST_PARTS.into()).next_multiple_of(PART_BYTES);
+        let part_bytes = memory.len().div_ceil(MAX_PARTS.into()).next_multiple_of(PART_BYTES);
         let numbers = vec![None; memory.len().div_ceil(part_bytes)];
         cache.lasting().tell(bell);
         let (cache, addresses) = (Arc::downgrade(cache), memory.addresses());
@@ -234,7 +234,7 @@ impl Memories {
             return None;
         }
         let number = self.free.pop().or_else(|| {
-            let fresh = Some(self.fresh).filter(|&fresh| fresh < MOST_PARTS)?;
+            let fresh = Some(self.fresh).filter(|&fresh| fresh < MAX_PARTS)?;
             self.fresh += 1;
             Some(fresh)
         })?;

@@ -45,7 +45,8 @@ impl Log {
         Ok(self.receipt())
     }
 
-    /// Puts what `source` gives at a path; a big file is written while it is read. `app` makes its application area.
+    /// Puts what `source` gives at a path; a big file is written while it is read. `app` makes its
+    /// application area.
     ///
     /// # Errors
     /// As [`Log::put`], or if the source cannot be read.

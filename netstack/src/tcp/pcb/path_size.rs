@@ -1,4 +1,5 @@
-//! How large segments may be on their path: what routers say of it, and what is found where none says anything.
+//! How large segments may be on their path: what routers say of it, and what is found where none says
+//! anything.
 
 use runtime::time::Instant;
 
@@ -17,9 +18,10 @@ const BLACK_HOLE_TIME_OUTS: u8 = 2;
 const SMALLER_BLACK_HOLE_TIME_OUTS: u8 = 4;
 
 impl Pcb {
-    /// A router says that packets above `mtu` do not get through (RFC 1191 section 4). What is in flight is sent again in
-    /// smaller segments; the loss is no sign of congestion. Whether it was news. Segments get no smaller than packets of 552
-    /// bytes, or reports would make us send headers, mostly: beyond, routers may cut them, as on Linux.
+    /// A router says that packets above `mtu` do not get through (RFC 1191 section 4). What is in flight is
+    /// sent again in smaller segments; the loss is no sign of congestion. Whether it was news. Segments get
+    /// no smaller than packets of 552 bytes, or reports would make us send headers, mostly: beyond, routers
+    /// may cut them, as on Linux.
     pub(crate) fn path_mtu_is(&mut self, now: Instant, mtu: u16, config: &Config) -> bool {
         let headers_len = self.tuple.headers_len();
         let is_ipv4 = self.tuple.ipv4_addrs().is_some();
@@ -67,8 +69,8 @@ impl Pcb {
         self.congestion.set_smss(self.timestamps.smss(mss));
     }
 
-    /// Paths change: some time after the last report the largest segments are tried again, and a path that is still small
-    /// says so (RFC 1191 section 6.3).
+    /// Paths change: some time after the last report the largest segments are tried again, and a path that is
+    /// still small says so (RFC 1191 section 6.3).
     pub(crate) fn try_larger_path(&mut self, now: Instant) {
         if let Some(&(before, reported_at)) = self.snd.mss_before_path.as_deref()
             && seconds(now).wrapping_sub(reported_at) >= PATH_MTU_LIFETIME_S

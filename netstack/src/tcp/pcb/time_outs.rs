@@ -38,8 +38,8 @@ impl Pcb {
                 Timer::FinWait2 if self.state == State::TimeWait => {
                     Disposition::Closed(CloseReason::Finished)
                 }
-                // Nobody is left who would close: as all stacks do, forget it (no TIME-WAIT: the peer's FIN, should
-                // it ever come, is answered by a reset).
+                // Nobody is left who would close: as all stacks do, forget it (no TIME-WAIT: the peer's FIN,
+                // should it ever come, is answered by a reset).
                 Timer::FinWait2 => Disposition::Closed(CloseReason::TimedOut),
                 // What it was set for is asked for after each timer.
                 Timer::Pacing => Disposition::Continue,
@@ -108,7 +108,8 @@ impl Pcb {
         Disposition::Continue
     }
 
-    /// Nothing more may come of what was sent before what arrived: what did not arrive is lost (RFC 8985 section 6.2).
+    /// Nothing more may come of what was sent before what arrived: what did not arrive is lost (RFC 8985
+    /// section 6.2).
     fn reordering_window_is_over(&mut self, now: Instant, config: &Config) -> Disposition {
         let wait_us = self.detect_losses(now, self.flight());
         self.arm_after_ack(now, false, wait_us, config);
@@ -118,7 +119,8 @@ impl Pcb {
         Disposition::Continue
     }
 
-    /// Two round trips without an ACK: the tail may be lost, and nothing after it will tell (RFC 8985 section 7.3).
+    /// Two round trips without an ACK: the tail may be lost, and nothing after it will tell (RFC 8985 section
+    /// 7.3).
     fn probe_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
         self.due.loss_probe = true;
         self.await_time_out(now, now + self.rtt.rto(config), config);
@@ -144,7 +146,8 @@ impl Pcb {
         Disposition::Continue
     }
 
-    /// RFC 9293 section 3.8.4. The timer is not moved by each segment; it looks at the time of the last one instead.
+    /// RFC 9293 section 3.8.4. The timer is not moved by each segment; it looks at the time of the last one
+    /// instead.
     fn keep_alive_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
         let Some(idle) = config.keep_alive else { return Disposition::Continue };
         let silent_until = self.last_received + idle;
