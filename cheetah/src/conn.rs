@@ -12,6 +12,8 @@
 //!     │  head complete, content      ▲      │  peer's FIN
 //!     └────────▶ Content ────────────┘      └────────────▶ Ended ──▶ over
 //! ```
+//!
+//! [`PayloadSource`]: runtime::payload::PayloadSource
 
 mod asking;
 mod changes;
@@ -260,7 +262,7 @@ impl Conn {
         }
     }
 
-    /// Goes on with requests that waited for room in the queue. Call it after [`PayloadSource::acknowledged`].
+    /// Goes on with requests that waited for room in the queue. Call it after `PayloadSource::acknowledged`.
     pub fn resume(&mut self, service: &mut Service) {
         if self.acknowledged as u32 != self.progress_mark {
             self.progress_mark = self.acknowledged as u32;
@@ -394,7 +396,7 @@ impl Conn {
         self.resume(service);
     }
 
-    /// Whether a time-out is due and was acted upon: look at [`PayloadSource::is_finished`] and [`Conn::is_aborted`]
+    /// Whether a time-out is due and was acted upon: look at `PayloadSource::is_finished` and [`Conn::is_aborted`]
     /// again.
     pub fn on_timeout(&mut self, service: &mut Service) -> bool {
         if self.deadline(service).is_none_or(|deadline| service.now() < deadline) {
