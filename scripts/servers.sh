@@ -88,6 +88,8 @@ server_command() { # name site work
         kernel | ring | xdp | packet) serve "$site" "$1" ;;
         # What is done with many sockets as one call.
         kernel-uring) serve "$site" kernel --sockets io-uring ;;
+        # A stack, or a loop over sockets, a thread.
+        kernel-two | tap-two | ring-two | xdp-two) serve "$site" "${1%-*}" --workers 2 ;;
         kernel-copying) serve "$site" kernel --without zero-copy ;;
         tap) serve "$site" tap ;;
         tap-plain) serve "$site" tap --without offload ;;
