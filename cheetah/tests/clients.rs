@@ -420,10 +420,30 @@ fn the_ablation_measures_https() {
 /// The same of what has to be fetched and checked first.
 #[test]
 fn the_ablation_measures_what_is_cold() {
-    let what = ["--cold", "--mtu", "1500+offload", "--net", "kernel", "--only", "header-merging,zero-copy"];
-    let Some((said, _)) = ablate(&what) else { return };
+    let what = ["--cold", "--mtu", "1500+offload", "--net", "kernel", "--only", "verify,zero-copy"];
+    let Some((said, result)) = ablate(&what) else { return };
     assert!(said.contains("1 MB, cold, kept connections, 4 clients"), "{said}");
     assert!(said.contains("zero-copy: what is not in memory whole"), "{said}");
+    let servers = result["servers"].as_array().unwrap();
+    assert!(servers.iter().any(|server| server["what"] == "serve unverified"), "{result}");
+    // What the loops cost alone, where there is code for them.
+    assert!(said.contains("verify: crc32c") || said.contains("no loops to compare with"), "{said}");
+}
+
+/// The same of a program's output, shared and through a socket.
+#[test]
+fn the_ablation_measures_programs() {
+    let what = ["--programs", "--mtu", "1500+offload", "--only", "shared-output,zero-copy"];
+    let Some((said, result)) = ablate(&what) else { return };
+    assert!(said.contains("50 KB of a program, made anew, 6 clients"), "{said}");
+    assert!(said.contains("zero-copy: what programs share is not sent by reference"), "{said}");
+    let rows = result["rows"].as_array().unwrap();
+    // Two servers in each of two worlds, each with both loads, and none of them idle.
+    assert_eq!(rows.len(), 8);
+    assert!(rows.iter().all(|row| row["cpu_s"].as_f64().unwrap() > 0.0), "{result}");
+    let servers = result["servers"].as_array().unwrap();
+    let of = |what: &str| servers.iter().filter(|server| server["what"] == what).count();
+    assert_eq!((of("serve --program"), of("serve --fastcgi")), (2, 2));
 }
 
 /// HTTP/2 as curl and h2load speak it, in the clear and over TLS.

@@ -4,6 +4,7 @@
 //! processor time a request and a byte, relative within a round. See [`plan`] for what is compared, and [`lab`] for how it is
 //! counted.
 
+mod bounds;
 mod figures;
 mod hits;
 mod lab;
@@ -11,8 +12,10 @@ mod load;
 mod plan;
 mod plot;
 mod process;
+mod program;
 mod sealed;
 mod table;
+mod varied;
 
 use std::fs;
 use std::io::IsTerminal;
@@ -28,20 +31,31 @@ use self::figures::{Figure, Figures};
 use self::lab::Lab;
 use self::load::Load;
 use self::plan::{Plan, Server, Setting};
+use self::varied::{ContentSource, Varied};
 use super::Usage;
-use super::features::{Feature, Net};
+use super::features::Net;
+
+/// Kept connections to one file.
+const KEPT: Load =
+    Load { name: "100 B, kept connections", folder: "/", size: 101, files: 1, keep: true, clients: 6 };
 
 /// What is asked for: a connection each, as in the papers; kept connections, where what a request costs shows; and bytes.
 const LOADS: [Load; 3] = [
-    Load { name: "100 B, a connection each", size: 100, files: 1, keep: false, clients: 6 },
-    Load { name: "100 B, kept connections", size: 101, files: 1, keep: true, clients: 6 },
-    Load { name: "1 MB, kept connections", size: 1_000_000, files: 1, keep: true, clients: 4 },
+    Load { name: "100 B, a connection each", size: 100, keep: false, ..KEPT },
+    KEPT,
+    Load { name: "1 MB, kept connections", size: 1_000_000, clients: 4, ..KEPT },
 ];
 
 /// The same of what is not in the cache when it is asked for: files in turn, four times as much as it holds.
 const COLD_LOADS: [Load; 2] = [
-    Load { name: "100 KB, cold, kept connections", size: 100_000, files: 640, keep: true, clients: 6 },
-    Load { name: "1 MB, cold, kept connections", size: 1_000_000, files: 64, keep: true, clients: 4 },
+    Load { name: "100 KB, cold, kept connections", size: 100_000, files: 640, ..KEPT },
+    Load { name: "1 MB, cold, kept connections", size: 1_000_000, files: 64, clients: 4, ..KEPT },
+];
+
+/// The same of a program's output, as long as in the second paper.
+const PROGRAM_LOADS: [Load; 2] = [
+    Load { name: "50 KB of a program, made anew", folder: "/program/fresh/", size: 50_000, ..KEPT },
+    Load { name: "50 KB of a program, kept by it", folder: "/program/kept/", size: 50_000, ..KEPT },
 ];
 
 /// What the columns are.
@@ -77,9 +91,10 @@ pub(super) struct Arguments {
         default_value = "1500+offload,1500,9000"
     )]
     mtu: Vec<Setting>,
-    /// Switch off only these, and leave the stages out
+    /// Switch off only these, and leave the stages out. Beside what --without takes there are, with --cold, verify (--verify,
+    /// which is on), and with --programs shared-output (memory that a program shares; without, FastCGI)
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
-    only: Vec<Feature>,
+    only: Vec<Varied>,
     /// Ask over HTTPS: TLS 1.3, AES-128-GCM
     #[arg(long)]
     tls: bool,
@@ -87,6 +102,10 @@ pub(super) struct Arguments {
     /// memory, so a disk's speed is not in it
     #[arg(long)]
     cold: bool,
+    /// Ask for what a program behind the server makes anew for each answer, and what it keeps; its processor time counts as the
+    /// server's
+    #[arg(long, conflicts_with = "cold")]
+    programs: bool,
     /// How often each server has its turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -102,12 +121,21 @@ pub(super) struct Arguments {
     /// The stage that others are compared with, started by the measurement itself
     #[arg(long, num_args = 2, value_names = ["DIR", "ADDR:PORT"], hide = true, exclusive = true)]
     process_a_request: Option<Vec<String>>,
+    /// A program behind a server: of shared memory, or by FastCGI at that socket
+    #[arg(long, num_args = 0..=1, value_name = "SOCKET", hide = true, exclusive = true)]
+    program_behind: Option<Option<PathBuf>>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some([dir, addr]) = arguments.process_a_request.as_deref() {
         let addr: SocketAddr = addr.parse().map_err(|_| Usage(format!("`{addr}` is no address and port")))?;
         return process::serve(dir.as_ref(), addr);
+    }
+    if let Some(socket) = &arguments.program_behind {
+        return Ok(match socket {
+            None => program::by_shared_memory(),
+            Some(socket) => program::by_fastcgi(socket),
+        }?);
     }
     if let Some(trace) = &arguments.cache {
         return hits::run(trace);
@@ -118,29 +146,40 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !(0.01..=60.0).contains(&arguments.seconds) {
         bail!(Usage("--seconds: give 0.01 to 60".to_owned()));
     }
-    let (features, with_stages) = if arguments.only.is_empty() {
-        (&Feature::ALL[..], !arguments.cold)
-    } else {
-        (&arguments.only[..], false)
+    let content = match (arguments.cold, arguments.programs) {
+        (true, _) => ContentSource::Cold,
+        (_, true) => ContentSource::Program,
+        _ => ContentSource::Memory,
     };
-    let loads: &[Load] = if arguments.cold { &COLD_LOADS } else { &LOADS };
-    let plan =
-        Plan::new(&arguments.net, &arguments.mtu, features, with_stages, arguments.tls, arguments.cold);
+    let with_stages = arguments.only.is_empty() && content == ContentSource::Memory;
+    let varied = if arguments.only.is_empty() { Varied::of(content) } else { arguments.only.clone() };
+    let loads: &[Load] = match content {
+        ContentSource::Memory => &LOADS,
+        ContentSource::Cold => &COLD_LOADS,
+        ContentSource::Program => &PROGRAM_LOADS,
+    };
+    let plan = Plan::new(&arguments.net, &arguments.mtu, &varied, with_stages, arguments.tls, content);
     // Moves the process, so before there is a second thread.
     let lab = Lab::new(loads, arguments.tls)?;
     let machine = machine();
     let duration = Duration::from_secs_f64(arguments.seconds);
     let (figures, failures) = measure(&lab, &plan, loads, arguments.rounds, duration);
     let over = if arguments.tls { "; HTTPS, AES-128-GCM" } else { "" };
-    let cold = if arguments.cold { "; cold, checked" } else { "" };
-    let heading = format!("{machine}; {} rounds of {} s{over}{cold}", arguments.rounds, arguments.seconds);
+    let of = match content {
+        ContentSource::Memory => "",
+        ContentSource::Cold => "; cold, checked",
+        ContentSource::Program => "; output of programs",
+    };
+    let heading = format!("{machine}; {} rounds of {} s{over}{of}", arguments.rounds, arguments.seconds);
     println!("{heading}");
     println!("{LEGEND}");
-    for warning in warnings(&lab, &failures) {
+    let bounds = bounds::measure(content, arguments.tls);
+    let no_bounds = bounds.as_ref().err().map(|error| format!("no loops to compare with: {error:#}"));
+    for warning in warnings(&lab, &failures).into_iter().chain(no_bounds) {
         println!("warning: {warning}");
     }
     println!();
-    print!("{}", table::all(&plan, loads, &figures));
+    print!("{}", table::all(&plan, loads, &figures, &bounds.unwrap_or_default()));
     if let Some(path) = &arguments.json {
         fs::write(path, to_json(&heading, &plan, loads, &figures, &failures))
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -294,8 +333,8 @@ fn world_json(world: &plan::World) -> Value {
         .switches
         .iter()
         .map(|switch| match &switch.comparison {
-            Ok(pair) => json!({ "off": switch.feature.name(), "with": pair.with, "without": pair.without }),
-            Err(why) => json!({ "off": switch.feature.name(), "refused": why }),
+            Ok(pair) => json!({ "off": switch.varied.name(), "with": pair.with, "without": pair.without }),
+            Err(why) => json!({ "off": switch.varied.name(), "refused": why }),
         })
         .collect();
     let stages: Vec<Value> =

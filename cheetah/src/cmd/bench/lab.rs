@@ -22,7 +22,9 @@ use serde_json::Value;
 
 use super::load::Load;
 use super::plan::{Kind, Server};
+use super::program;
 use super::sealed::{Dialler, Files};
+use super::varied::ContentSource;
 use crate::cmd::features::Net;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 84, 0, 1);
@@ -149,6 +151,26 @@ impl Lab {
         self.folder.0.join("site.img")
     }
 
+    /// Where a program listens that is asked by FastCGI.
+    fn socket(&self) -> PathBuf {
+        self.folder.0.join("program.sock")
+    }
+
+    /// Starts that program, beside the server.
+    fn start_program(&self) -> anyhow::Result<ProgramBehind> {
+        let _ = fs::remove_file(self.socket());
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["bench", "--program-behind"]).arg(self.socket());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut behind = ProgramBehind(child);
+        let mut line = String::new();
+        BufReader::new(behind.0.stdout.take().context("no output")?).read_line(&mut line)?;
+        if !line.starts_with("listening") {
+            bail!("the program behind the server does not start");
+        }
+        Ok(behind)
+    }
+
     /// Starts a server and waits until it listens.
     pub(super) fn start(&self, server: &Server) -> anyhow::Result<Running> {
         // What is left of the last one, if anything; its other end goes with it.
@@ -167,10 +189,14 @@ impl Lab {
             self.server.enter()?;
         }
         sched_setaffinity(None, &self.server_cpu)?;
+        let behind = match server.kind {
+            Kind::FastCgi(_) => self.start_program().map(Some),
+            _ => Ok(None),
+        };
         let child = command.spawn();
         self.client.enter()?;
         sched_setaffinity(None, &self.client_cpu)?;
-        let mut running = Running::new(child?)?;
+        let mut running = Running::new(child?, behind?)?;
         running.wait_until_it_listens(server)?;
         Ok(running)
     }
@@ -198,8 +224,18 @@ impl Lab {
                 command.arg("serve").arg(self.files()).args(["--store", "folder"]);
                 without
             }
-            Kind::Image(without) => {
+            Kind::Image(without) | Kind::Unverified(without) => {
                 command.arg("serve").arg(self.image());
+                without
+            }
+            Kind::Shared(without) => {
+                let program = format!("{}=/proc/self/exe bench --program-behind", program::PREFIX);
+                command.arg("serve").arg(self.image()).args(["--program", &program]);
+                without
+            }
+            Kind::FastCgi(without) => {
+                let program = format!("{}=unix:{}", program::PREFIX, self.socket().display());
+                command.arg("serve").arg(self.image()).args(["--fastcgi", &program]);
                 without
             }
         };
@@ -212,8 +248,12 @@ impl Lab {
             command.args(["--tls-listen", &format!("{SERVER}:{TLS_PORT}"), "--tls-cert"]).arg(cert);
             command.arg("--tls-key").arg(key);
         }
-        if server.cold && matches!(server.kind, Kind::Image(_)) {
-            command.args(["--verify", "--cache", COLD_CACHE]);
+        if server.content == ContentSource::Cold && !matches!(server.kind, Kind::Processes | Kind::Folder(_))
+        {
+            command.args(["--cache", COLD_CACHE]);
+            if !matches!(server.kind, Kind::Unverified(_)) {
+                command.arg("--verify");
+            }
         }
         if server.net == Net::Tap {
             command.args(["--host-addr", &CLIENT.to_string(), "--mtu", &server.setting.mtu.to_string()]);
@@ -240,14 +280,25 @@ pub(super) fn addr(server: &Server) -> SocketAddr {
     SocketAddr::from((SERVER, if server.tls { TLS_PORT } else { PORT }))
 }
 
+/// A program behind a server that was not started by that; it ends with this.
+struct ProgramBehind(Child);
+
+impl Drop for ProgramBehind {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A server that runs; it ends with this.
 pub(super) struct Running {
     child: Child,
+    behind: Option<ProgramBehind>,
     lines: Receiver<String>,
 }
 
 impl Running {
-    fn new(mut child: Child) -> anyhow::Result<Running> {
+    fn new(mut child: Child, behind: Option<ProgramBehind>) -> anyhow::Result<Running> {
         let (teller, lines) = channel();
         let (out, errors) =
             (child.stdout.take().context("no output")?, child.stderr.take().context("no output")?);
@@ -261,7 +312,7 @@ impl Running {
                 .map_while(Result::ok)
                 .try_for_each(|line| teller_of_errors.send(line))
         });
-        Ok(Running { child, lines })
+        Ok(Running { child, behind, lines })
     }
 
     /// The next line that `wanted` likes. The server's complaint if it ends or keeps silent instead.
@@ -289,14 +340,19 @@ impl Running {
         let pid = self.child.id();
         let work = match kind {
             Kind::Processes => None,
-            Kind::Folder(_) | Kind::Image(_) => {
+            _ => {
                 kill_process(Pid::from_child(&self.child), Signal::USR1)?;
                 let report = self.line(|line| line.starts_with('{'))?;
                 std::thread::sleep(Duration::from_millis(1));
                 Some(serde_json::from_str::<Value>(&report)?["work"].take())
             }
         };
-        Ok(Counts { cpu_ns: cpu_ns(pid)?, frames: frames(pid, SERVER_DEV)?, work })
+        let mut ns = cpu_ns(pid)?;
+        ns += match kind {
+            Kind::Shared(_) => children(pid)?.into_iter().map(cpu_ns).sum::<anyhow::Result<u64>>()?,
+            _ => self.behind.as_ref().map_or(Ok(0), |behind| cpu_ns(behind.0.id()))?,
+        };
+        Ok(Counts { cpu_ns: ns, frames: frames(pid, SERVER_DEV)?, work })
     }
 }
 
@@ -318,10 +374,27 @@ fn cpu_ns(pid: u32) -> anyhow::Result<u64> {
     Ok(ns + children_ns(&fs::read_to_string(format!("/proc/{pid}/stat"))?).context("stat")?)
 }
 
+/// The processes that a process has started and not yet waited for.
+fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(other) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // It may have ended meanwhile.
+        let stat = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_ascii_whitespace().nth(1));
+        if parent.and_then(|parent| parent.parse().ok()) == Some(pid) {
+            found.push(other);
+        }
+    }
+    Ok(found)
+}
+
 /// Of `/proc/PID/stat`: the time of children, which it gives in hundredths of a second (`proc_pid_stat(5)`).
 fn children_ns(stat: &str) -> Option<u64> {
     const NS_A_TICK: u64 = 10_000_000;
-    // The name in parentheses may hold anything. Behind it, fields 16 and 17 counted from 1.
+    // The name in parentheses may hold anything. ProgramBehind it, fields 16 and 17 counted from 1.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(16 - 3);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
@@ -343,6 +416,15 @@ fn interface_frames(table: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn children_are_found() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let found = children(std::process::id()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.contains(&child.id()), "{found:?}");
+    }
 
     #[test]
     fn the_kernels_tables_are_read() {

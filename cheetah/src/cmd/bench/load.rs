@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Load {
     /// As it is called in tables.
     pub(super) name: &'static str,
+    /// Before the file's name in its path, with a slash at its end.
+    pub(super) folder: &'static str,
     /// Bytes of the file, which is called by this number.
     pub(super) size: usize,
     /// So many files, asked for in turn.
@@ -65,14 +67,20 @@ impl Load {
 
     /// The file's contents.
     pub(super) fn contents(&self, i: usize) -> Vec<u8> {
-        let first = i as u32;
-        (first..first + self.size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+        contents(self.size, i)
     }
 
     fn request(&self, i: usize) -> Vec<u8> {
         let connection = if self.keep { "" } else { "Connection: close\r\n" };
-        format!("GET /{} HTTP/1.1\r\nHost: bench\r\n{connection}\r\n", self.file(i)).into_bytes()
+        let (folder, file) = (self.folder, self.file(i));
+        format!("GET {folder}{file} HTTP/1.1\r\nHost: bench\r\n{connection}\r\n").into_bytes()
     }
+}
+
+/// The contents of file `i`, of that many bytes.
+pub(super) fn contents(bytes: usize, i: usize) -> Vec<u8> {
+    let first = i as u32;
+    (first..first + bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 /// Fetches the load's last file once and compares it; gives the length of the whole response.

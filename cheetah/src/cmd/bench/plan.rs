@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::varied::{ContentSource, Varied};
 use crate::cmd::features::{Feature, Mode, Net};
 
 /// The interface between server and client.
@@ -46,8 +47,39 @@ pub(super) enum Kind {
     Processes,
     /// `cheetah serve --store folder` without some features.
     Folder(Vec<Feature>),
-    /// `cheetah serve` of an image without some features.
+    /// `cheetah serve` of an image without some features; of a cold one with `--verify`.
     Image(Vec<Feature>),
+    /// The same without `--verify`.
+    Unverified(Vec<Feature>),
+    /// `cheetah serve` of a program that shares memory with it, without some features.
+    Shared(Vec<Feature>),
+    /// The same of a program that is asked by FastCGI.
+    FastCgi(Vec<Feature>),
+}
+
+impl Kind {
+    /// The features that it lacks; `None` of another server.
+    pub(super) fn without(&self) -> Option<&[Feature]> {
+        match self {
+            Kind::Processes => None,
+            Kind::Folder(without)
+            | Kind::Image(without)
+            | Kind::Unverified(without)
+            | Kind::Shared(without)
+            | Kind::FastCgi(without) => Some(without),
+        }
+    }
+
+    fn without_mut(&mut self) -> Option<&mut Vec<Feature>> {
+        match self {
+            Kind::Processes => None,
+            Kind::Folder(without)
+            | Kind::Image(without)
+            | Kind::Unverified(without)
+            | Kind::Shared(without)
+            | Kind::FastCgi(without) => Some(without),
+        }
+    }
 }
 
 /// A server to be measured.
@@ -57,22 +89,22 @@ pub(super) struct Server {
     pub(super) setting: Setting,
     /// Asked over HTTPS.
     pub(super) tls: bool,
-    /// Of an image: with a cache for a part of it, and what comes into it is checked.
-    pub(super) cold: bool,
+    /// What it is asked for.
+    pub(super) content: ContentSource,
     pub(super) kind: Kind,
 }
 
 /// The place of a server in [`Plan::servers`].
 pub(super) type Index = usize;
 
-/// A feature, and what it is compared by.
+/// What is varied, and what it is compared by.
 #[derive(Clone, Debug)]
 pub(super) struct Switch {
-    pub(super) feature: Feature,
+    pub(super) varied: Varied,
     pub(super) comparison: Result<Comparison, String>,
 }
 
-/// Two servers that differ in one feature.
+/// Two servers that differ in one thing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Comparison {
     pub(super) with: Index,
@@ -102,27 +134,26 @@ pub(super) struct World {
 pub(super) struct Plan {
     /// Over HTTPS.
     tls: bool,
-    /// From a file, not from memory.
-    cold: bool,
+    /// What is asked for.
+    content: ContentSource,
     pub(super) servers: Vec<Server>,
     pub(super) worlds: Vec<World>,
 }
 
 impl Plan {
-    /// For every transport in every setting, the switches in `features` and, if wanted, the stages; over HTTPS if `tls`,
-    /// and from files that are not in the cache if `cold`.
+    /// For every transport in every setting, what is in `varied` and, if wanted, the stages; over HTTPS if `tls`.
     pub(super) fn new(
         nets: &[Net],
         settings: &[Setting],
-        features: &[Feature],
+        varied: &[Varied],
         with_stages: bool,
         tls: bool,
-        cold: bool,
+        content: ContentSource,
     ) -> Plan {
-        let mut plan = Plan { tls, cold, ..Plan::default() };
+        let mut plan = Plan { tls, content, ..Plan::default() };
         for &net in nets {
             for &setting in settings {
-                let switches = features.iter().map(|&feature| plan.switch(net, setting, feature)).collect();
+                let switches = varied.iter().map(|&varied| plan.switch(net, setting, varied)).collect();
                 let stages = if with_stages { plan.stages(net, setting) } else { Vec::new() };
                 plan.worlds.push(World { net, setting, switches, stages });
             }
@@ -130,25 +161,45 @@ impl Plan {
         plan
     }
 
-    fn switch(&mut self, net: Net, setting: Setting, feature: Feature) -> Switch {
-        let comparison = self.compare(net, setting, feature);
-        Switch { feature, comparison }
+    fn switch(&mut self, net: Net, setting: Setting, varied: Varied) -> Switch {
+        let comparison = match varied {
+            Varied::Feature(feature) => self.compare(net, setting, feature),
+            Varied::Verify if self.content == ContentSource::Cold => {
+                Ok(self.compare_kinds(net, setting, Kind::Image, Kind::Unverified))
+            }
+            Varied::Verify => Err("what is in memory was checked when it came there: say --cold".to_owned()),
+            Varied::SharedOutput if self.content == ContentSource::Program => {
+                Ok(self.compare_kinds(net, setting, Kind::Shared, Kind::FastCgi))
+            }
+            Varied::SharedOutput => Err("no program is asked: say --programs".to_owned()),
+        };
+        Switch { varied, comparison }
+    }
+
+    /// Two kinds of servers that lack nothing.
+    fn compare_kinds(
+        &mut self,
+        net: Net,
+        setting: Setting,
+        with: fn(Vec<Feature>) -> Kind,
+        without: fn(Vec<Feature>) -> Kind,
+    ) -> Comparison {
+        let [with, without] =
+            [with, without].map(|kind| self.server(net, setting, kind(given(net, setting))));
+        Comparison { with, without, beside: &[] }
     }
 
     fn compare(&mut self, net: Net, setting: Setting, feature: Feature) -> Result<Comparison, String> {
-        if self.cold && feature == Feature::Grouping {
-            return Err("the site that is measured has no pages that embed anything".to_owned());
-        }
-        if self.cold && feature == Feature::ZeroCopy {
-            return Err("what is not in memory whole is not sent by reference".to_owned());
+        if let Some(why) = idle_for(feature, self.content) {
+            return Err(why.to_owned());
         }
         if let Some(why) = idle_if_sealed(feature).filter(|_| self.tls) {
             return Err(why.to_owned());
         }
         // What is sealed is read by a loop whatever is known of it.
         let beside = if self.tls { &[] } else { beside(feature) };
-        let mode =
-            Mode { net, nic: false, folder: false, in_memory: !self.cold, tls: self.tls, writable: false };
+        let in_memory = self.content != ContentSource::Cold;
+        let mode = Mode { net, nic: false, folder: false, in_memory, tls: self.tls, writable: false };
         let mut with = given(net, setting);
         if feature == Feature::Offload && !with.is_empty() {
             return Err("this setting is the one without".to_owned());
@@ -158,8 +209,8 @@ impl Plan {
         if let Some(why) = feature.refusal(mode, &without) {
             return Err(why);
         }
-        let with = self.server(net, setting, Kind::Image(with));
-        let without = self.server(net, setting, Kind::Image(without));
+        let kind = if self.content == ContentSource::Program { Kind::Shared } else { Kind::Image };
+        let [with, without] = [with, without].map(|without| self.server(net, setting, kind(without)));
         Ok(Comparison { with, without, beside })
     }
 
@@ -195,18 +246,12 @@ impl Plan {
     }
 
     /// The place of that server; the same one for the same options.
-    fn server(&mut self, net: Net, setting: Setting, kind: Kind) -> Index {
-        let order = |mut features: Vec<Feature>| {
+    fn server(&mut self, net: Net, setting: Setting, mut kind: Kind) -> Index {
+        if let Some(features) = kind.without_mut() {
             features.sort_by_key(|feature| Feature::ALL.iter().position(|other| other == feature));
             features.dedup();
-            features
-        };
-        let kind = match kind {
-            Kind::Processes => Kind::Processes,
-            Kind::Folder(without) => Kind::Folder(order(without)),
-            Kind::Image(without) => Kind::Image(order(without)),
-        };
-        let server = Server { net, setting, tls: self.tls, cold: self.cold, kind };
+        }
+        let server = Server { net, setting, tls: self.tls, content: self.content, kind };
         match self.servers.iter().position(|other| *other == server) {
             Some(index) => index,
             None => {
@@ -230,6 +275,23 @@ fn nothing_special(net: Net, folder: bool, tls: bool) -> Vec<Feature> {
 fn given(net: Net, setting: Setting) -> Vec<Feature> {
     let has_offloads = matches!(net, Net::Tap | Net::Ring);
     if has_offloads && !setting.offload { vec![Feature::Offload] } else { Vec::new() }
+}
+
+/// Why a switch decides nothing about what is asked for, though `serve` takes it.
+fn idle_for(feature: Feature, content: ContentSource) -> Option<&'static str> {
+    match (content, feature) {
+        (ContentSource::Cold, Feature::Grouping) => {
+            Some("the site that is measured has no pages that embed anything")
+        }
+        (ContentSource::Cold, Feature::ZeroCopy) => {
+            Some("what is not in memory whole is not sent by reference")
+        }
+        (ContentSource::Program, Feature::StoredSums | Feature::PrecomputedHeaders) => {
+            Some("nothing was packed of what a program says")
+        }
+        (ContentSource::Program, Feature::ZeroCopy) => Some("what programs share is not sent by reference"),
+        _ => None,
+    }
 }
 
 /// Why a switch decides nothing about HTTPS, though `serve`, which answers in the clear beside it, takes it.
@@ -262,12 +324,13 @@ mod tests {
     const OFFLOAD: Setting = Setting { mtu: 1500, offload: true };
 
     fn plan() -> Plan {
-        of(false, false)
+        of(false, ContentSource::Memory)
     }
 
-    fn of(tls: bool, cold: bool) -> Plan {
+    fn of(tls: bool, content: ContentSource) -> Plan {
         let nets = [Net::Kernel, Net::Tap, Net::Packet];
-        Plan::new(&nets, &[PLAIN, OFFLOAD], &Feature::ALL, !cold, tls, cold)
+        let with_stages = content == ContentSource::Memory;
+        Plan::new(&nets, &[PLAIN, OFFLOAD], &Varied::of(content), with_stages, tls, content)
     }
 
     #[test]
@@ -276,13 +339,10 @@ mod tests {
         let mut seen = 0;
         for switch in plan.worlds.iter().flat_map(|world| &world.switches) {
             let Ok(comparison) = &switch.comparison else { continue };
-            let features = |index: Index| match &plan.servers[index].kind {
-                Kind::Image(without) => without.clone(),
-                other => panic!("{other:?}"),
-            };
+            let features = |index: Index| plan.servers[index].kind.without().unwrap().to_vec();
             let (with, without) = (features(comparison.with), features(comparison.without));
             let more: Vec<_> = without.iter().filter(|feature| !with.contains(feature)).collect();
-            assert_eq!(more, [&switch.feature]);
+            assert_eq!(more.iter().map(|&&more| Varied::Feature(more)).collect::<Vec<_>>(), [switch.varied]);
             assert_eq!(without.len(), with.len() + 1);
             seen += 1;
         }
@@ -292,11 +352,12 @@ mod tests {
     /// `serve` would take every one of them.
     #[test]
     fn no_server_has_a_switch_that_does_nothing() {
-        let all = [(false, false), (true, false), (false, true), (true, true)];
-        for server in all.into_iter().flat_map(|(tls, cold)| of(tls, cold).servers) {
-            let (Kind::Folder(without) | Kind::Image(without)) = &server.kind else { continue };
+        let contents = [ContentSource::Memory, ContentSource::Cold, ContentSource::Program];
+        let all = contents.into_iter().flat_map(|content| [of(false, content), of(true, content)]);
+        for server in all.flat_map(|plan| plan.servers) {
+            let Some(without) = server.kind.without() else { continue };
             let folder = matches!(server.kind, Kind::Folder(_));
-            let in_memory = !folder && !server.cold;
+            let in_memory = !folder && server.content != ContentSource::Cold;
             let mode =
                 Mode { net: server.net, nic: false, folder, in_memory, tls: server.tls, writable: false };
             for feature in without {
@@ -310,7 +371,13 @@ mod tests {
         let plan = plan();
         let reason = |world: usize, feature: Feature| {
             let switches = &plan.worlds[world].switches;
-            switches.iter().find(|switch| switch.feature == feature).unwrap().comparison.clone().unwrap_err()
+            switches
+                .iter()
+                .find(|switch| switch.varied == feature.into())
+                .unwrap()
+                .comparison
+                .clone()
+                .unwrap_err()
         };
         assert!(reason(0, Feature::FusedLoops).contains("the kernel copies and sums"));
         assert!(reason(3, Feature::StoredSums).contains("the device sums"));
@@ -320,10 +387,10 @@ mod tests {
 
     #[test]
     fn over_https_it_is_sealing_that_is_switched() {
-        let plan = of(true, false);
+        let plan = of(true, ContentSource::Memory);
         let switch = |world: usize, feature: Feature| {
             let switches = &plan.worlds[world].switches;
-            switches.iter().find(|switch| switch.feature == feature).unwrap().comparison.clone()
+            switches.iter().find(|switch| switch.varied == feature.into()).unwrap().comparison.clone()
         };
         for world in 0..plan.worlds.len() {
             assert!(switch(world, Feature::FusedLoops).unwrap().beside.is_empty());
@@ -336,12 +403,34 @@ mod tests {
 
     #[test]
     fn what_is_cold_is_not_in_memory() {
-        for world in of(false, true).worlds {
+        for world in of(false, ContentSource::Cold).worlds {
             assert!(world.stages.is_empty());
             for switch in world.switches {
-                let is_of_memory = matches!(switch.feature, Feature::ZeroCopy | Feature::Grouping);
-                assert!(!is_of_memory || switch.comparison.is_err(), "{}", switch.feature);
+                let of_memory = [Feature::ZeroCopy, Feature::Grouping].map(Varied::Feature);
+                assert!(
+                    !of_memory.contains(&switch.varied) || switch.comparison.is_err(),
+                    "{}",
+                    switch.varied
+                );
             }
+        }
+    }
+
+    #[test]
+    fn checking_and_how_output_comes_are_varied_where_they_are() {
+        for (content, varied) in
+            [(ContentSource::Cold, Varied::Verify), (ContentSource::Program, Varied::SharedOutput)]
+        {
+            let plan = of(true, content);
+            for world in &plan.worlds {
+                let switch = world.switches.iter().find(|switch| switch.varied == varied).unwrap();
+                let pair = switch.comparison.as_ref().unwrap();
+                let [with, without] = [pair.with, pair.without].map(|at| plan.servers[at].kind.clone());
+                assert_eq!(with.without(), without.without());
+                assert_ne!(with, without);
+            }
+            let elsewhere = &mut Plan::default();
+            assert!(elsewhere.switch(Net::Tap, PLAIN, varied).comparison.unwrap_err().contains("say --"));
         }
     }
 

@@ -84,7 +84,7 @@ fn draw_switches(out: &mut String, world: &World, loads: &[Load], figures: &Figu
     }
     for (i, (switch, ratios)) in world.switches.iter().zip(&ratios).enumerate() {
         let y = HEAD + ROW * i as f64;
-        name(out, switch.feature.name(), y);
+        name(out, switch.varied.name(), y);
         if ratios.is_empty() {
             let _ = writeln!(
                 out,

@@ -2,15 +2,19 @@
 
 use std::fmt::Write;
 
+use super::bounds::{self, LoopCost};
 use super::figures::{Figure, Figures, Spread};
 use super::load::Load;
 use super::plan::{Comparison, Index, Kind, Plan, World};
+
+/// Of smaller answers content is not what costs.
+const MIN_BOUND_BYTES: usize = 10_000;
 
 /// Width of names.
 const NAMES: usize = 22;
 
 /// All tables. Nothing is left out: a switch that does nothing in a world has its reason there.
-pub(super) fn all(plan: &Plan, loads: &[Load], figures: &Figures) -> String {
+pub(super) fn all(plan: &Plan, loads: &[Load], figures: &Figures, bounds: &[LoopCost]) -> String {
     let mut out = String::new();
     for world in &plan.worlds {
         // Writing to a string does not fail, here and below.
@@ -18,6 +22,7 @@ pub(super) fn all(plan: &Plan, loads: &[Load], figures: &Figures) -> String {
         for (i, load) in loads.iter().enumerate() {
             let _ = writeln!(out, "\n{}, {} clients", load.name, load.clients);
             of_world(&mut out, world, load, i, figures);
+            beside_bounds(&mut out, world, load, i, figures, bounds);
         }
         reasons(&mut out, world);
         out.push('\n');
@@ -60,7 +65,7 @@ fn of_world(out: &mut String, world: &World, load: &Load, i: usize, figures: &Fi
             everything = Some(with);
         }
         let ratio = figures.cpu_ratio(without, with, i);
-        row(out, &format!("- {}", switch.feature), without, [ratio, None], load, i, figures);
+        row(out, &format!("- {}", switch.varied), without, [ratio, None], load, i, figures);
     }
 }
 
@@ -94,6 +99,38 @@ fn row(
     );
 }
 
+/// What loops cost alone for what the load asks for, and which share of the server's time that is.
+fn beside_bounds(
+    out: &mut String,
+    world: &World,
+    load: &Load,
+    i: usize,
+    figures: &Figures,
+    bounds: &[LoopCost],
+) {
+    let Some(Ok(pair)) = world.switches.iter().map(|switch| &switch.comparison).find(|pair| pair.is_ok())
+    else {
+        return;
+    };
+    let (unit, scale, of_server) = if load.is_bulk() {
+        ("s/GB", 1.0, figures.spread(pair.with, i, |figure| Some(figure.s_a_gb())))
+    } else {
+        (
+            "us/req",
+            load.size as f64 * 1e-3,
+            figures.spread(pair.with, i, |figure| Some(figure.us_a_request())),
+        )
+    };
+    let Some(of_server) = of_server.filter(|_| load.size >= MIN_BOUND_BYTES && !bounds.is_empty()) else {
+        return;
+    };
+    let _ = writeln!(out, "\n{:<36} {unit:>10} {:>12}", "loops alone, here", "/ server's");
+    for bound in bounds.iter().chain(&bounds::savings(bounds)) {
+        let cost = bound.s_a_gb * scale;
+        let _ = writeln!(out, "{:<36} {cost:>10.3} {:>12.3}", bound.name, cost / of_server.median);
+    }
+}
+
 /// Switches that do nothing in this world, and why.
 fn reasons(out: &mut String, world: &World) {
     let mut first = true;
@@ -102,7 +139,7 @@ fn reasons(out: &mut String, world: &World) {
             if std::mem::take(&mut first) {
                 let _ = writeln!(out, "\nnot measured here:");
             }
-            let _ = writeln!(out, "- {}: {why}", switch.feature);
+            let _ = writeln!(out, "- {}: {why}", switch.varied);
         }
     }
 }
@@ -118,7 +155,7 @@ fn summary(out: &mut String, plan: &Plan, loads: &[Load], figures: &Figures) {
         }
         out.push('\n');
         for (at, switch) in world.switches.iter().enumerate() {
-            let _ = write!(out, "{:<NAMES$}", switch.feature);
+            let _ = write!(out, "{:<NAMES$}", switch.varied);
             for world in &plan.worlds {
                 let ratio = world.switches[at].comparison.as_ref().ok();
                 let ratio = ratio.and_then(|pair| figures.cpu_ratio(pair.without, pair.with, i));
@@ -142,11 +179,15 @@ pub(super) fn column(world: &World) -> String {
 
 /// What a server is, in a few words.
 pub(super) fn describe(kind: &Kind) -> String {
-    match kind {
-        Kind::Processes => "a process a request".to_owned(),
-        Kind::Folder(without) => format!("serve --store folder{}", without_list(without)),
-        Kind::Image(without) => format!("serve{}", without_list(without)),
-    }
+    let what = match kind {
+        Kind::Processes => "a process a request",
+        Kind::Folder(_) => "serve --store folder",
+        Kind::Image(_) => "serve",
+        Kind::Unverified(_) => "serve unverified",
+        Kind::Shared(_) => "serve --program",
+        Kind::FastCgi(_) => "serve --fastcgi",
+    };
+    format!("{what}{}", without_list(kind.without().unwrap_or_default()))
 }
 
 fn without_list(features: &[crate::cmd::features::Feature]) -> String {
