@@ -11,6 +11,8 @@ use std::time::Duration;
 use cheetah::server::{Config, Server};
 use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Secrecy, Targets, Trust, Url};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
+use netstack::sharing::Sharing;
+use netstack::sys::link;
 use support::servers::{KERNELS, OURS, on_kernel, veth};
 use support::{in_namespace, site};
 
@@ -176,7 +178,7 @@ fn our_own_tcp_asks_as_well() {
             let before = server.report().stats.total_responses();
             let options = Options { rate, ..options(server.addr(), &["/hello.txt", "/big.bin"], keep) };
             let addresses = Addresses { addr: (OURS, 24), gateway: None };
-            let ledger = swamp::run_on_stack(device, addresses, &options, &mut |_| {}).unwrap();
+            let ledger = swamp::run_on_stack(device, None, addresses, &options, &mut |_| {}).unwrap();
             let answered = server.report().stats.total_responses() - before;
             assert_eq!(ledger.failed(), 0, "{keep} {rate:?}: {:?}", ledger.failures);
             if rate.is_some() {
@@ -186,6 +188,55 @@ fn our_own_tcp_asks_as_well() {
             }
         }
         server.shut_down().unwrap();
+    });
+}
+
+/// By two threads with one address, whose connections have ports that each hears of: over rings that share what arrives by a
+/// hash of the kernel's, and over a TAP device with two queues.
+#[test]
+fn our_own_tcp_asks_by_threads() {
+    in_namespace(|| {
+        let tap = Interface::Tap { name: Some("tap7".into()), host_addr: Some((KERNELS, 24)), mtu: None };
+        for interface in [Interface::Ring { name: "ours".into() }, tap] {
+            let is_ring = matches!(interface, Interface::Ring { .. });
+            if is_ring && veth().is_none() {
+                continue;
+            }
+            let parts = Sharing::among(2).unwrap();
+            let shares: Vec<_> = parts.iter().map(Sharing::share).collect();
+            let opened = match device::open_shared(&DeviceOptions::new(interface), &shares) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    eprintln!("skipped: {error}");
+                    continue;
+                }
+            };
+            let addr = SocketAddr::from((KERNELS, 8080));
+            let server = Server::on_kernel(site(), addr, 1, &Config::default()).unwrap();
+            let options = options(server.addr(), &["/hello.txt", "/big.bin"], false);
+            let addresses = Addresses { addr: (OURS, 24), gateway: None };
+            let ledgers: Vec<Ledger> = std::thread::scope(|scope| {
+                let threads = opened.into_iter().zip(parts).enumerate().map(|(thread, (opened, part))| {
+                    let options = options.share(thread, 2);
+                    scope.spawn(move || {
+                        let (device, part) = (opened.device, Some(part));
+                        swamp::run_on_stack(device, part, addresses, &options, &mut |_| {}).unwrap()
+                    })
+                });
+                let threads: Vec<_> = threads.collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            for ledger in &ledgers {
+                assert_eq!(ledger.failed(), 0, "{:?}", ledger.failures);
+                assert!(ledger.answers() > 5, "{}", ledger.answers());
+            }
+            let all: u64 = ledgers.iter().map(Ledger::answers).sum();
+            let answered = server.shut_down().unwrap().total_responses();
+            assert!((all..=all + 8).contains(&answered), "{all} {answered}");
+            if is_ring {
+                link::delete("ours").unwrap();
+            }
+        }
     });
 }
 
@@ -205,7 +256,7 @@ fn our_own_tcp_asks_in_secret() {
             let paths = ["/hello.txt", "/big.bin"];
             let options = Options { secrecy: Some(secrecy), ..options(addr(8443), &paths, keep) };
             let addresses = Addresses { addr: (OURS, 24), gateway: None };
-            swamp::run_on_stack(device, addresses, &options, &mut |_| {}).unwrap()
+            swamp::run_on_stack(device, None, addresses, &options, &mut |_| {}).unwrap()
         };
         let trust = Trust::Authorities(&certificate.files.cert);
         for (keep, resumes) in [(true, true), (false, true), (false, false)] {

@@ -6,6 +6,7 @@ mod cat;
 mod check;
 mod compact;
 mod demo;
+mod devices;
 mod df;
 mod features;
 mod fsck;

@@ -39,11 +39,12 @@ use netstack::stack;
 use netstack::sys::link;
 
 use super::Usage;
+use super::devices::open_devices;
 use super::features::{Feature, Mode, Net};
 use super::source::Bytes;
 use addresses::{OwnAddress, OwnAddress6, further_addr};
 use config::Plan;
-use network::{device_options, kernel_addr, open_devices, stack_options, tls_addr, unix_path};
+use network::{device_options, kernel_addr, stack_options, tls_addr, unix_path};
 use sandbox::{Confinement, Needs};
 use site::SiteOptions;
 use sites::Sites;

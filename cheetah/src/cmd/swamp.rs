@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cheetah::swamp::{
-    self, Addresses, Failure, Ledger, Mix, Options, Replay, Secrecy, Targets, Timetable, Trust, Url,
+    self, Addresses, Failure, Ledger, Mix, Options, Replay, Secrecy, Targets, Tell, Timetable, Trust, Url,
 };
-use cheetah::transport::device::{self, DeviceOptions, Interface};
+use cheetah::transport::device::{DeviceOptions, Interface};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::Usage;
+use super::devices::open_devices;
 use super::features::Net;
 use super::serve::addresses::Network;
 
@@ -241,28 +242,42 @@ fn resolve(url: &Url, net: Net) -> anyhow::Result<SocketAddr> {
     found.into_iter().find(of_v4).with_context(|| format!("{} has no address for this --net", url.host))
 }
 
-/// Measures by several threads.
+/// Measures over the kernel's sockets.
 fn on_kernel(options: &Options, threads: usize, bar: &ProgressBar) -> anyhow::Result<Ledger> {
-    let mut ledger = Ledger::default();
-    let results: Vec<std::io::Result<Ledger>> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads)
-            .map(|thread| {
-                let options = options.share(thread, threads);
-                scope.spawn(move || swamp::run_on_kernel(&options, &mut |_| {}))
+    by_threads(vec![(); threads], options, bar, |(), options, tell| swamp::run_on_kernel(options, tell))
+}
+
+/// Measures by as many threads as there are `means`, one for each; the first tells how far they are.
+fn by_threads<M: Send>(
+    means: Vec<M>,
+    options: &Options,
+    bar: &ProgressBar,
+    run: impl Fn(M, &Options, Tell<'_>) -> std::io::Result<Ledger> + Sync,
+) -> anyhow::Result<Ledger> {
+    let count = means.len();
+    let run = &run;
+    let ledgers: Vec<std::io::Result<Ledger>> = std::thread::scope(|scope| {
+        let mut means = means.into_iter().enumerate();
+        let first = means.next();
+        let others: Vec<_> = means
+            .map(|(thread, means)| {
+                let options = options.share(thread, count);
+                scope.spawn(move || run(means, &options, &mut |_| {}))
             })
             .collect();
         let tell = &mut |elapsed: Duration| bar.set_position(elapsed.as_millis() as u64);
-        let first = swamp::run_on_kernel(&options.share(0, threads), tell);
+        let first = first.map(|(thread, means)| run(means, &options.share(thread, count), tell));
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        std::iter::once(first).chain(others.into_iter().map(join)).collect()
+        first.into_iter().chain(others.into_iter().map(join)).collect()
     });
-    for result in results {
-        ledger.add(&result?);
+    let mut all = Ledger::default();
+    for ledger in ledgers {
+        all.add(&ledger?);
     }
-    Ok(ledger)
+    Ok(all)
 }
 
 /// Measures over our own TCP/IP.
@@ -281,13 +296,11 @@ fn on_device(arguments: &Arguments, options: &Options, bar: &ProgressBar) -> any
         (Net::Packet, Some(name)) => Interface::Packet { name },
         _ => bail!(Usage(format!("--net {name} needs an interface: --dev NAME"))),
     };
-    if arguments.threads > 1 {
-        bail!(Usage("our own TCP/IP has one thread: leave --threads out".to_owned()));
-    }
-    let device = device::open(&DeviceOptions::new(interface))?.device;
     let addresses = Addresses { addr: (addr, prefix_len), gateway: arguments.gateway };
-    let tell = &mut |elapsed: Duration| bar.set_position(elapsed.as_millis() as u64);
-    Ok(swamp::run_on_stack(device, addresses, options, tell)?)
+    let devices = open_devices(&DeviceOptions::new(interface), arguments.threads)?;
+    by_threads(devices, options, bar, |(opened, sharing), options, tell| {
+        swamp::run_on_stack(opened.device, sharing, addresses, options, tell)
+    })
 }
 
 fn heading(arguments: &Arguments, options: &Options) -> String {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use netstack::application::{Application, CloseReason, Key, Pcb, Stream};
 use netstack::device::Device;
 use netstack::driver::{self, Driver};
-use netstack::stack::Stack;
+use netstack::sharing::Sharing;
+use netstack::stack::{AddressDetection, Stack};
 use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 use slab::Slab;
@@ -34,12 +35,14 @@ pub struct Addresses {
     pub gateway: Option<Ipv4Addr>,
 }
 
-/// As [`super::run_on_kernel`], over `device`.
+/// As [`super::run_on_kernel`], over `device`. Of several threads with one address each has its part of what they share, from
+/// which it takes the ports that it asks from.
 ///
 /// # Errors
 /// If the device is of no use (any more), or the server is not to be reached from these addresses.
 pub fn run<D: Device>(
     device: D,
+    sharing: Option<Sharing>,
     addresses: Addresses,
     options: &Options,
     tell: Tell<'_>,
@@ -47,6 +50,10 @@ pub fn run<D: Device>(
     let (addr, prefix_len) = addresses.addr;
     let mut config = driver::config(&device, addr, prefix_len)?;
     config.gateway = addresses.gateway;
+    config.share = sharing.as_ref().map(Sharing::share).unwrap_or_default();
+    if !config.share.is_first() {
+        config.address_detection = AddressDetection::None;
+    }
     let app = Swarm {
         clients: Slab::new(),
         herd: Herd::new(options.clone(), Instant::ZERO),
@@ -57,6 +64,7 @@ pub fn run<D: Device>(
         told: false,
     };
     let mut driver = Driver::new(device, Stack::new(config), app)?;
+    sharing.map_or(Ok(()), |sharing| driver.share(sharing))?;
     let began = driver.events().clock().now();
     driver.app_mut().herd = Herd::new(options.clone(), began);
     let mut watch = CpuWatch::default();

@@ -130,8 +130,8 @@ impl fmt::Display for DeviceError {
             DeviceError::Mtu(name, mtu, error) => write!(f, "cannot give {name} an MTU of {mtu}: {error}"),
             DeviceError::OneQueue(name) => write!(
                 f,
-                "{name} was made with one queue: make it with `ip tuntap add {name} mode tap multi_queue vnet_hdr`, or let the server \
-                 make it, or leave --workers out"
+                "{name} was made with one queue: make it with `ip tuntap add {name} mode tap multi_queue vnet_hdr`, or let it be \
+                 made here, or have one thread"
             ),
             DeviceError::Share(name, error) => {
                 write!(f, "{name}'s frames cannot be shared by threads: {error}")

@@ -4,10 +4,9 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use cheetah::transport::device::{self, DeviceOptions, Interface, OpenDevice};
+use cheetah::transport::device::{DeviceOptions, Interface};
 use cheetah::transport::stack::StackOptions;
 use netstack::handler::{self, Binding};
-use netstack::sharing::Sharing;
 use netstack::stack::{FastOpenConfig, Ipv6Config};
 use netstack::tcp::{Algorithm, EcnUse};
 
@@ -18,19 +17,6 @@ use crate::cmd::features::{Feature, Net};
 
 /// What our own TCP/IP cannot do without.
 const NO_ADDRESS: &str = "our own TCP/IP needs an address of its own: --addr IP/PREFIX, or dhcp";
-
-/// A device for each thread, and for several what they share.
-pub(super) fn open_devices(
-    options: &DeviceOptions,
-    workers: usize,
-) -> anyhow::Result<Vec<(OpenDevice, Option<Sharing>)>> {
-    if workers == 1 {
-        return Ok(vec![(device::open(options)?, None)]);
-    }
-    let parts = Sharing::among(workers)?;
-    let shares: Vec<_> = parts.iter().map(Sharing::share).collect();
-    Ok(device::open_shared(options, &shares)?.into_iter().zip(parts.into_iter().map(Some)).collect())
-}
 
 /// Where secured connections come in.
 pub(super) fn tls_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
