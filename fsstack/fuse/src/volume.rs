@@ -205,25 +205,20 @@ impl Volume {
         Posix { mode, uid, gid, ctime: None, atime: None }
     }
 
-    /// What an image needs to say: nothing, if that is the same.
-    fn said(&self, kind: FileType, posix: Posix) -> Option<Posix> {
-        (posix != self.default_posix(kind)).then_some(posix)
-    }
-
-    /// Changes what the system keeps of what is at a path; without any other wish, that it was changed now.
+    /// Changes what the system keeps of what is at a path; without any other wish, that it was changed now. All of it is
+    /// said from then on, whatever it is: whose what was not said is depends on who mounts.
     fn change_posix(&mut self, path: &[u8], change: impl FnOnce(&mut Posix)) -> Result<(), Errno> {
         let entry = self.entry(path)?;
         let (kind, mtime, before) = (kind_of(entry), entry.mtime(), entry.posix().copied());
         let mut posix = before.unwrap_or_else(|| self.default_posix(kind));
         posix.ctime = Some(now());
         change(&mut posix);
+        // It moves with the modification time. That of the last access stays where it was set, if that is the same, too.
         posix.ctime = posix.ctime.filter(|time| *time != mtime);
-        posix.atime = posix.atime.filter(|time| *time != mtime);
-        let said = self.said(kind, posix);
-        if said == before {
+        if before == Some(posix) {
             return Ok(());
         }
-        self.change(|log| log.set_posix(path, said).map(drop))
+        self.change(|log| log.set_posix(path, Some(posix)).map(drop))
     }
 
     /// What was just made at a path is who made it's, and its folder has changed.

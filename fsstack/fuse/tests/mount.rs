@@ -188,6 +188,41 @@ fn what_the_system_keeps_of_files_is_kept() {
     assert_eq!(there.check(|_| {}).problems.len(), 0);
 }
 
+/// What was made is of who made it, whoever mounts the image next, though it is as what nothing is said of.
+#[test]
+fn what_is_made_is_who_made_its() {
+    let (folder, image, dir) = fresh();
+    let Some(mount) = Mount::new(&image, &dir, &["--write"]) else { return };
+    let (uid, gid) = (own_uid(), fs::metadata(folder.path()).unwrap().gid());
+    run(
+        "sh",
+        &["-c", "umask 022; cd \"$0\"; mkdir d; echo 1 > d/file; ln -s file d/link", &dir.to_string_lossy()],
+    );
+    assert_eq!(mount.end(), "");
+    let there = Generation::open(&image, &OpenOptions::default()).unwrap();
+    for (name, mode) in [("d", 0o755), ("d/file", 0o644), ("d/link", 0o777)] {
+        let posix = *there.find(name).unwrap().posix().unwrap();
+        assert_eq!((posix.mode, posix.uid, posix.gid), (mode, uid, gid), "{name}");
+    }
+}
+
+/// A time of access that was set to that of the contents stays when these change.
+#[test]
+fn a_time_of_access_that_was_set_stays() {
+    let (_folder, image, dir) = fresh();
+    let Some(mut mount) = Mount::new(&image, &dir, &["--write"]) else { return };
+    fs::write(mount.path("a"), b"before").unwrap();
+    run("touch", &["-d", "2001-02-03 04:05:06 UTC", mount.path("a").to_str().unwrap()]);
+    File::options().append(true).open(mount.path("a")).unwrap().write_all(b"more").unwrap();
+    for _ in 0..2 {
+        let metadata = fs::metadata(mount.path("a")).unwrap();
+        assert_eq!(metadata.atime(), 981_173_106);
+        assert!(metadata.mtime() > 1_700_000_000 && metadata.ctime() > 1_700_000_000);
+        assert_eq!(mount.end(), "");
+        mount = Mount::new(&image, &dir, &["--write"]).unwrap();
+    }
+}
+
 fn own_uid() -> u32 {
     // A file of ours says whose we are.
     tempfile::tempfile().unwrap().metadata().unwrap().uid()
