@@ -273,27 +273,41 @@ fn page(folder: &Path) -> Result<()> {
         let image = folder.join("pages.img");
         let options = PackOptions { layout, ..PackOptions::default() };
         pack::pack(&tree, AtomicFile::create(&image)?, &options, |_, _| {})?.0.publish()?;
-        let (mut readings, mut times) = (0, Vec::new());
-        // Not in the order in which they lie, and each with nothing of the others in memory.
-        for page in (0..PAGES).map(|page| page * 77 % PAGES) {
+        let store = || -> Result<Site> {
             let cache = Some(Arc::new(FileCache::aligned(4 << 20, PolicyName::default())?));
             let options =
                 OpenOptions { access: Access::Blocks, direct: true, cache, ..OpenOptions::default() };
-            let store = Site::open_with(&image, &options)?;
-            let (before, began) = (Work::of_this_thread(), Instant::now());
+            Ok(Site::open_with(&image, &options)?)
+        };
+        let view = |store: &Site, page: u64| -> Result<u64> {
+            let before = Work::of_this_thread();
             let images = (0..IMAGES).map(|image| image_of(page, image));
             for path in std::iter::once(format!("page{page:03}.html")).chain(images) {
-                let document = find(&store, &format!("/{path}"))?;
+                let document = find(store, &format!("/{path}"))?;
                 let mut at = 0;
                 while at < document.facts().size {
                     at += black_box(document.fetch(at)?).len() as u64;
                 }
             }
+            Ok(Work::of_this_thread().since(&before)[Quantity::BlockReads])
+        };
+        let (mut readings, mut times) = (0, Vec::new());
+        // Not in the order in which they lie, and each with nothing of the others in memory.
+        let pages = || (0..PAGES).map(|page| page * 77 % PAGES);
+        for page in pages() {
+            let store = store()?;
+            let began = Instant::now();
+            readings += view(&store, page)?;
             times.push(began.elapsed());
-            readings += Work::of_this_thread().since(&before)[Quantity::BlockReads];
         }
         let readings = readings as f64 / PAGES as f64;
-        println!("{name}: {readings:.2} readings a page, {:.1?} (median of {PAGES})", median(times.clone()));
+        let shared = store()?;
+        let with_others: u64 = pages().map(|page| view(&shared, page)).sum::<Result<u64>>()?;
+        println!(
+            "{name}: {readings:.2} readings a page, {:.1?} (median of {PAGES}); {:.2} with blocks of others in memory",
+            median(times.clone()),
+            with_others as f64 / PAGES as f64
+        );
         rows.push((readings, median(times).as_secs_f64()));
     }
     println!(

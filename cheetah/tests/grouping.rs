@@ -103,6 +103,29 @@ fn a_page_and_what_it_embeds_are_one_reading() {
     assert!(grouped < apart && apart < ungrouped, "{grouped}, {apart}, {ungrouped}");
 }
 
+/// Blocks of a page's neighbours are blocks of the page, too, where they meet; what is missing between them is one reading,
+/// whichever file of the group is asked for first.
+#[test]
+fn what_is_missing_of_a_group_is_one_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = site(folder.path());
+    let image = folder.path().join("html.img");
+    fs::write(&image, packed(&site, LayoutName::Html)).unwrap();
+    let store = || Site::open_with(&image, &options(true)).unwrap();
+    for page in 1..PAGES - 1 {
+        let store = store();
+        readings(&store, &site, page - 1);
+        readings(&store, &site, page + 1);
+        assert_eq!(readings(&store, &site, page), 1, "page {page} between its neighbours");
+    }
+    let store = store();
+    let before = Work::of_this_thread();
+    for image in 2..IMAGES {
+        read_all(&store, &format!("/{}", image_name(7, image)));
+    }
+    assert_eq!(Work::of_this_thread().since(&before)[Quantity::BlockReads], 1, "images without their page");
+}
+
 /// Whatever the order, all is there, once, with its head; and packing is deterministic.
 #[test]
 fn every_layout_has_every_file() {

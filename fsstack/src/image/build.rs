@@ -6,6 +6,7 @@
 //! that are not looked through before they are written ([`MAX_AHEAD_BYTES`]) they follow. Small files are packed
 //! cache line by cache line. The order of the calls is the layout on the disk.
 
+use super::groups::Groups;
 use crate::device::{DeviceMut, MemoryDevice};
 use crate::format::extent::{self, Extent};
 use crate::format::index;
@@ -148,7 +149,7 @@ pub struct Builder<D> {
     /// By path. Byte order of whole paths is not breadth-first order; `finish` sorts that out.
     entries: BTreeMap<Vec<u8>, Entry>,
     summary: Summary,
-    has_groups: bool,
+    groups: Groups,
     has_links: bool,
     chunk: Vec<u8>,
 }
@@ -203,7 +204,7 @@ impl<D: DeviceMut> Builder<D> {
             sum_block_bytes,
             entries: BTreeMap::new(),
             summary: Summary::default(),
-            has_groups: false,
+            groups: Groups::default(),
             has_links: false,
             chunk: vec![0; MAX_AHEAD_BYTES as usize],
         };
@@ -375,13 +376,15 @@ impl<D: DeviceMut> Builder<D> {
     }
 
     /// Says that who asks for the file at `path` will ask for what was given from it on, up to now: for readers that bring it
-    /// all by one reading. A file that is not there, or is empty, has no such group.
+    /// all by one reading. Who asks for one of the others will ask for those behind it. A file that is not there, or is empty,
+    /// has no such group.
     pub fn group(&mut self, path: &[u8]) {
         let first = self.entries.get(path).and_then(|entry| entry.same_as.clone());
         let path = first.as_deref().unwrap_or(path);
         let Some(Entry { record, extent: Some(extent), .. }) = self.entries.get_mut(path) else { return };
-        record.group_bytes = self.out.position() - extent.offset;
-        self.has_groups = true;
+        let end = self.out.position();
+        record.group_bytes = end - extent.offset;
+        self.groups.add(extent.offset, end);
     }
 
     /// Takes in a file whose contents were written at `offset`.
@@ -463,7 +466,7 @@ impl<D: DeviceMut> Builder<D> {
         image_id[8..].copy_from_slice(&id[1].to_le_bytes());
         let superblock = Superblock {
             version: superblock::VERSION,
-            features: if self.has_groups { superblock::GROUPS } else { 0 }
+            features: if self.groups.is_empty() { 0 } else { superblock::GROUPS }
                 | if self.has_links { superblock::LINKS } else { 0 },
             image_id,
             generation: self.generation,
@@ -549,6 +552,10 @@ impl<D: DeviceMut> Builder<D> {
                         first_names.insert(given_by, (i as u32, record.first));
                     }
                     if let Some(extent) = given.extent {
+                        let group_end = self.groups.end(extent.offset).unwrap_or(0);
+                        if record.group_bytes == 0 && group_end > extent.offset + extent.len {
+                            record.group_bytes = group_end - extent.offset;
+                        }
                         let mut bytes = [0; extent::BYTES];
                         extent.encode(&mut bytes);
                         extents.extend_from_slice(&bytes);

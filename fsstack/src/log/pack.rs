@@ -10,8 +10,7 @@ use crate::device::{Device, DeviceMut};
 use crate::format::layout::{BLOCK_BYTES, LARGE_FILE_BYTES};
 use crate::fs::{Image, Inode};
 use crate::image::build::{Builder, Mtime};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 impl Generation {
@@ -94,8 +93,9 @@ struct Relaid<'a> {
     ends_group_of: Vec<&'a [u8]>,
 }
 
-/// A group that is not at its end: that, the place of its first file, and this one's path.
-type OpenGroup<'a> = (u64, usize, &'a [u8]);
+/// Groups that are not at their ends: by these, the place of the first file, and its path. The others of a group reach to the
+/// same end.
+type OpenGroups<'a> = BTreeMap<u64, (usize, &'a [u8])>;
 
 /// The files that were packed before and are there still, whatever they hold now, in the order in which they
 /// lay.
@@ -107,13 +107,13 @@ fn before<'a>(tree: &Tree, image: &'a Image) -> Vec<Relaid<'a>> {
     lay.sort_unstable_by_key(|(offset, _)| *offset);
     let is_there = |inode: Inode<'_>| tree.node(inode.path()).is_some_and(|node| node.is_file());
     let mut placed: Vec<Relaid<'a>> = Vec::with_capacity(lay.len());
-    let mut open = BinaryHeap::new();
+    let mut open = OpenGroups::new();
     for (offset, inode) in lay {
         close(&mut placed, &mut open, offset);
         if is_there(inode) {
             if inode.group_bytes() > 0 {
                 let end = offset.saturating_add(inode.group_bytes());
-                open.push(Reverse((end, placed.len(), inode.path())));
+                open.entry(end).or_insert((placed.len(), inode.path()));
             }
             placed.push(Relaid { path: inode.path(), ends_group_of: Vec::new() });
         }
@@ -124,11 +124,11 @@ fn before<'a>(tree: &Tree, image: &'a Image) -> Vec<Relaid<'a>> {
 
 /// Ends the groups that reach no farther than `offset` with the file that was placed last, if that is not
 /// their first.
-fn close<'a>(placed: &mut [Relaid<'a>], open: &mut BinaryHeap<Reverse<OpenGroup<'a>>>, offset: u64) {
+fn close<'a>(placed: &mut [Relaid<'a>], open: &mut OpenGroups<'a>, offset: u64) {
     let count = placed.len();
     // Each is looked at once: an image may say that all of its files ask for all behind them.
-    while open.peek().is_some_and(|Reverse((end, ..))| *end <= offset) {
-        let Some(Reverse((_, place, first))) = open.pop() else { break };
+    while open.first_key_value().is_some_and(|(end, _)| *end <= offset) {
+        let Some((_, (place, first))) = open.pop_first() else { break };
         if let Some(last) = placed.last_mut().filter(|_| count > place + 1) {
             last.ends_group_of.push(first);
         }
