@@ -25,7 +25,7 @@ use crate::device::Device;
 use frame::{Frame, FrameState};
 use policy::{FrameId, Hint, Policy, Told};
 use runtime::buffer::{Buffer, Pool, Shared};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::hash::{Hash, Hasher};
 use std::io;
 use unit::{UnitId, Units};
@@ -36,8 +36,8 @@ use unit::{UnitId, Units};
 pub struct BlockCache<P, K = u64> {
     pool: Pool,
     frames: Vec<Frame<K>>,
-    /// Which frame holds, or will hold, a block.
-    by_block: HashMap<K, FrameId>,
+    /// Which frame holds, or will hold, a block. What blocks are called by is no choice of who asks for them from outside.
+    by_block: FxHashMap<K, FrameId>,
     /// Frames that hold nothing.
     free: Vec<FrameId>,
     /// Frames whose blocks were read together.
@@ -145,7 +145,7 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         BlockCache {
             pool,
             frames: (0..frames).map(|_| Frame::new()).collect(),
-            by_block: HashMap::new(),
+            by_block: FxHashMap::default(),
             free: (0..frames).rev().map(FrameId).collect(),
             units: Units::default(),
             policy,

@@ -289,7 +289,8 @@ impl Blocks {
         owner: &Owner,
         reader: &BlockReader,
     ) -> io::Result<BlockPart> {
-        let block_bytes = self.image.block_bytes;
+        // A constant: nothing is divided.
+        let block_bytes = self.cache.block_bytes() as u64;
         let index = offset / block_bytes;
         let within = (offset % block_bytes) as usize;
         let end = (within as u64).saturating_add(len).min(block_bytes) as usize;

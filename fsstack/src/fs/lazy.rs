@@ -26,6 +26,7 @@ use crate::format::sums::crc32c;
 use crate::format::superblock::{SectionKind, Superblock};
 use runtime::buffer::{Shared, Slice};
 use runtime::payload::{Piece, StoredSums};
+use smallvec::SmallVec;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -80,7 +81,8 @@ pub struct LazyFile {
     image: Arc<LazyImage>,
     number: u32,
     record: Record,
-    extents: Box<[Extent]>,
+    /// Most files lie in one piece.
+    extents: SmallVec<[Extent; 1]>,
     /// Application area and partial sums; empty if they are too long.
     area: Shared,
 }
@@ -206,7 +208,7 @@ impl LazyImage {
         if record.kind == Kind::Directory {
             return Ok(LazyEntry::Directory(LazyDirectory { image: Arc::clone(self), record }));
         }
-        let mut extents = Vec::with_capacity(record.count as usize);
+        let mut extents = SmallVec::with_capacity(record.count as usize);
         for i in 0..u64::from(record.count) {
             let mut bytes = [0; extent::BYTES];
             self.read_entry(SectionKind::Extents, u64::from(record.first) + i, &mut bytes, reader)?;
@@ -242,8 +244,7 @@ impl LazyImage {
                 return Err(BadImage::new(record.aux_offset, what, expected, found).into());
             }
         }
-        let file =
-            LazyFile { image: Arc::clone(self), number, record, extents: extents.into(), area: area.into() };
+        let file = LazyFile { image: Arc::clone(self), number, record, extents, area: area.into() };
         Ok(LazyEntry::File(file))
     }
 

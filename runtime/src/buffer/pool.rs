@@ -90,6 +90,10 @@ impl Home {
 
     /// One reference less to `store`; the last one puts it back to its pool.
     pub(super) fn take_back(mut store: Arc<Store>) {
+        // Most are not the last, and that is cheaper to see than to be sure of.
+        if Arc::strong_count(&store) > 1 {
+            return;
+        }
         // Two threads that let go of the last two references at once may both find another here. Then the memory is freed, and
         // `Store::drop` counts it.
         let home = Arc::get_mut(&mut store).and_then(|store| store.home.take());

@@ -125,7 +125,7 @@ impl BlockOutcome {
     ///
     /// # Errors
     /// If the first byte is damaged, or nothing could be read, or the block does not have that range.
-    pub fn slice(&self, range: Range<usize>) -> io::Result<Slice> {
+    pub fn slice(self, range: Range<usize>) -> io::Result<Slice> {
         let (bytes, end) = match self {
             BlockOutcome::Sound(bytes) => (bytes, range.end),
             BlockOutcome::Damaged(bytes, damages) => {
@@ -139,9 +139,9 @@ impl BlockOutcome {
                     None => (bytes, range.end),
                 }
             }
-            BlockOutcome::Failed(error) => return Err(same_error(error)),
+            BlockOutcome::Failed(error) => return Err(same_error(&error)),
         };
-        Slice::new(bytes.clone(), range.start..end).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        Slice::new(bytes, range.start..end).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 
