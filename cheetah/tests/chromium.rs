@@ -1,9 +1,11 @@
 //! A browser over HTTPS: a page and what it embeds and fetches comes by HTTP/2, byte for byte, again from the browser's cache,
-//! and in parts.
+//! and in parts; a whole site is found by its links, by HTTP/2 and by HTTP/1.1.
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,15 +55,105 @@ fn a_page_and_what_it_needs_comes_by_http2() {
     fs::write(dir.path().join("page.js"), SCRIPT.replace("COUNT", &COUNT.to_string())).unwrap();
     let html = "<!DOCTYPE html><title>x</title><img src=pixel.gif><script src=page.js></script>";
     fs::write(dir.path().join("index.html"), html).unwrap();
+    let Some(result) = result_of(dir.path(), &[]) else { return };
+    let sums: Vec<String> = contents.iter().map(|bytes| hex(bytes)).collect();
+    assert_eq!(result["sums"], serde_json::json!(sums));
+    assert_eq!(result["again"], hex(&contents[39]));
+    assert_eq!(result["part"], serde_json::json!([206, hex(&contents[39][1000..2000])]));
+    assert_eq!((&result["none"], &result["posted"]), (&404.into(), &405.into()));
+    assert_eq!((&result["page"], &result["protocols"]), (&"h2".into(), &serde_json::json!(["h2"])));
+    assert_eq!(result["image"], 1);
+}
+
+/// From page to page, each file once: what it is, and by which protocol it came.
+const WALK: &str = r#"
+const hex = bytes => [...new Uint8Array(bytes)].map(b => b.toString(16).padStart(2, "0")).join("");
+(async () => {
+  const files = {}, seen = new Set([location.href]), todo = [location.href], statuses = new Set();
+  const visit = async url => {
+    const answer = await fetch(url, { cache: "no-store" });
+    const bytes = await answer.arrayBuffer();
+    statuses.add(answer.status);
+    files[decodeURIComponent(new URL(url).pathname)] = hex(await crypto.subtle.digest("SHA-256", bytes));
+    if (!(answer.headers.get("content-type") || "").startsWith("text/html")) return;
+    const page = new DOMParser().parseFromString(new TextDecoder().decode(bytes), "text/html");
+    for (const link of page.querySelectorAll("[href], [src]")) {
+      const to = new URL(link.getAttribute("href") || link.getAttribute("src"), url);
+      to.hash = "";
+      if (to.origin == location.origin && !seen.has(to.href)) { seen.add(to.href); todo.push(to.href); }
+    }
+  };
+  // All that a round has found at once.
+  for (let round; (round = todo.splice(0)).length; ) await Promise.all(round.map(visit));
+  const entries = performance.getEntriesByType("resource").filter(of => of.initiatorType == "fetch");
+  window.result = { files, statuses: [...statuses], protocols: [...new Set(entries.map(of => of.nextHopProtocol))] };
+})().catch(error => window.result = { error: String(error) });
+"#;
+
+/// A site of pages that link to others, to files beside and below them, and above.
+fn linked_site(root: &Path) -> BTreeMap<String, String> {
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let page = |links: &[String]| {
+        let links: String = links.iter().map(|link| format!("<a href=\"{link}\">{link}</a>\n")).collect();
+        format!("<!DOCTYPE html><title>x</title>\n{links}").into_bytes()
+    };
+    let folders: Vec<String> = (0..8).map(|i| format!("part{i}/with space/d\u{e9}j\u{e0} vu")).collect();
+    let at = |folder: &str, name: &str| format!("{folder}/{name}");
+    for (i, folder) in folders.iter().enumerate() {
+        let sizes = [0, 1, 1400, 16_384, 16_385, 70_000 + i * 1000, 1_000_000];
+        for (number, size) in sizes.into_iter().enumerate() {
+            files.insert(at(folder, &format!("file{number}.bin")), noise(size));
+        }
+        files.insert(at(folder, "pixel.gif"), GIF.to_vec());
+        files.insert(at(folder, "100%.txt"), format!("of {i}").into_bytes());
+        let mut links: Vec<String> = (0..7).map(|number| format!("file{number}.bin")).collect();
+        links.extend(["pixel.gif", "./100%25.txt", "deep/page.html", "#here", "/"].map(str::to_owned));
+        files.insert(at(folder, "page.html"), page(&links));
+        // On to the next folder, from below.
+        let next = &folders[(i + 1) % folders.len()].replace(' ', "%20");
+        let links = [format!("../../../../{next}/page.html?x=1#there"), "../page.html".to_owned()];
+        files.insert(at(folder, "deep/page.html"), page(&links));
+    }
+    let first = format!("{}/page.html", folders[0].replace(' ', "%20"));
+    let mut index = page(&[first, "walk.js".to_owned()]);
+    index.extend(b"<script src=walk.js></script>");
+    files.insert("index.html".to_owned(), index);
+    files.insert("walk.js".to_owned(), WALK.as_bytes().to_vec());
+    for (path, bytes) in &files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let name = |path: &str| if path == "index.html" { "/".to_owned() } else { format!("/{path}") };
+    files.iter().map(|(path, bytes)| (name(path), hex(bytes))).collect()
+}
+
+#[test]
+fn a_whole_site_is_mirrored_by_its_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = linked_site(dir.path());
+    assert!(expected.len() > 80);
+    for (more, protocol) in [(&[][..], "h2"), (&["--http2", "off"], "http/1.1")] {
+        let Some(result) = result_of(dir.path(), more) else { return };
+        assert_eq!(result["statuses"], serde_json::json!([200]), "{protocol}");
+        assert_eq!(result["protocols"], serde_json::json!([protocol]));
+        let got: BTreeMap<String, String> = serde_json::from_value(result["files"].clone()).unwrap();
+        let missing: Vec<_> = expected.iter().filter(|(path, sum)| got.get(*path) != Some(sum)).collect();
+        assert!(missing.is_empty() && got.len() == expected.len(), "{protocol}: {missing:?}");
+    }
+}
+
+/// What the page of a served folder says at its end. `None`, told, without a browser.
+fn result_of(site: &Path, more: &[&str]) -> Option<Value> {
     let certificate = Certificate::new(&["localhost"]);
     let (cert, key) = (certificate.files.cert.to_str().unwrap(), certificate.files.key.to_str().unwrap());
     let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
     command.arg("serve").stderr(Stdio::null());
-    let site = dir.path().to_str().unwrap();
+    let site = site.to_str().unwrap();
     let arguments = [site, "--tls-cert", cert, "--tls-key", key, "--tls-listen", "127.0.0.1:0"];
-    let served = Program::start_by(&mut command, &arguments);
+    let served = Program::start_by(&mut command, &[&arguments[..], more].concat());
     let url = format!("https://{}/", served.https.as_ref().unwrap()).replace("127.0.0.1", "localhost");
-    let Some(mut page) = Page::open_with(&url, &["--ignore-certificate-errors"]) else { return };
+    let mut page = Page::open_with(&url, &["--ignore-certificate-errors"])?;
     let patience = Instant::now() + Duration::from_secs(90);
     let result: Value = loop {
         let text = page.value("JSON.stringify(window.result || null)");
@@ -73,13 +165,7 @@ fn a_page_and_what_it_needs_comes_by_http2() {
         std::thread::sleep(Duration::from_millis(50));
     };
     assert_eq!(result["error"], Value::Null, "{result}");
-    let sums: Vec<String> = contents.iter().map(|bytes| hex(bytes)).collect();
-    assert_eq!(result["sums"], serde_json::json!(sums));
-    assert_eq!(result["again"], hex(&contents[39]));
-    assert_eq!(result["part"], serde_json::json!([206, hex(&contents[39][1000..2000])]));
-    assert_eq!((&result["none"], &result["posted"]), (&404.into(), &405.into()));
-    assert_eq!((&result["page"], &result["protocols"]), (&"h2".into(), &serde_json::json!(["h2"])));
-    assert_eq!(result["image"], 1);
     drop(page);
     assert_eq!(served.end(), Some(0));
+    Some(result)
 }
