@@ -205,15 +205,16 @@ impl Volume {
         Posix { mode, uid, gid, ctime: None, atime: None }
     }
 
-    /// Changes what the system keeps of what is at a path; without any other wish, that it was changed now. All of it is
-    /// said from then on, whatever it is: whose what was not said is depends on who mounts.
+    /// Changes what the system keeps of what is at a path; without any other wish, that it was changed now.
+    /// All of it is said from then on, whatever it is: whose what was not said is depends on who mounts.
     fn change_posix(&mut self, path: &[u8], change: impl FnOnce(&mut Posix)) -> Result<(), Errno> {
         let entry = self.entry(path)?;
         let (kind, mtime, before) = (kind_of(entry), entry.mtime(), entry.posix().copied());
         let mut posix = before.unwrap_or_else(|| self.default_posix(kind));
         posix.ctime = Some(now());
         change(&mut posix);
-        // It moves with the modification time. That of the last access stays where it was set, if that is the same, too.
+        // It moves with the modification time. That of the last access stays where it was set, if that is the
+        // same, too.
         posix.ctime = posix.ctime.filter(|time| *time != mtime);
         if before == Some(posix) {
             return Ok(());

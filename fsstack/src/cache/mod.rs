@@ -36,7 +36,8 @@ use unit::{UnitId, Units};
 pub struct BlockCache<P, K = u64> {
     pool: Pool,
     frames: Vec<Frame<K>>,
-    /// Which frame holds, or will hold, a block. What blocks are called by is no choice of who asks for them from outside.
+    /// Which frame holds, or will hold, a block. What blocks are called by is no choice of who asks for them
+    /// from outside.
     by_block: FxHashMap<K, FrameId>,
     /// Frames that hold nothing.
     free: Vec<FrameId>,

@@ -375,9 +375,9 @@ impl<D: DeviceMut> Builder<D> {
         self.insert_file(path, mtime, (offset, aux_offset, aux_crc), sums, app)
     }
 
-    /// Says that who asks for the file at `path` will ask for what was given from it on, up to now: for readers that bring it
-    /// all by one reading. Who asks for one of the others will ask for those behind it. A file that is not there, or is empty,
-    /// has no such group.
+    /// Says that who asks for the file at `path` will ask for what was given from it on, up to now: for
+    /// readers that bring it all by one reading. Who asks for one of the others will ask for those behind it.
+    /// A file that is not there, or is empty, has no such group.
     pub fn group(&mut self, path: &[u8]) {
         let first = self.entries.get(path).and_then(|entry| entry.same_as.clone());
         let path = first.as_deref().unwrap_or(path);

@@ -1,5 +1,6 @@
-//! What is wanted together, as it is told while an image is written: so that each file, and not the first alone, can say how
-//! much of its group lies from it on. What is missing of a group is read together then, whatever of it is there.
+//! What is wanted together, as it is told while an image is written: so that each file, and not the first
+//! alone, can say how much of its group lies from it on. What is missing of a group is read together then,
+//! whatever of it is there.
 
 use std::ops::Range;
 
@@ -19,7 +20,8 @@ impl Groups {
         self.spans.push(start..end);
     }
 
-    /// Up to where the group reaches in which there is something at `offset`; of two, that which begins later.
+    /// Up to where the group reaches in which there is something at `offset`; of two, that which begins
+    /// later.
     pub(super) fn end(&self, offset: u64) -> Option<u64> {
         let after = self.spans.partition_point(|span| span.start <= offset);
         let span = self.spans[..after].last()?;

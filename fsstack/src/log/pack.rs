@@ -93,8 +93,8 @@ struct Relaid<'a> {
     ends_group_of: Vec<&'a [u8]>,
 }
 
-/// Groups that are not at their ends: by these, the place of the first file, and its path. The others of a group reach to the
-/// same end.
+/// Groups that are not at their ends: by these, the place of the first file, and its path. The others of a
+/// group reach to the same end.
 type OpenGroups<'a> = BTreeMap<u64, (usize, &'a [u8])>;
 
 /// The files that were packed before and are there still, whatever they hold now, in the order in which they
