@@ -4,14 +4,20 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use cheetah::http::response::Status;
 use cheetah::server::Config;
-use cheetah::site::Site;
 use cheetah::site::pack::{self, PackOptions};
-use cheetah::store::Dotfiles;
+use cheetah::site::writable::SiteWriter;
+use cheetah::site::{LazySite, Site, change};
+use cheetah::store::{Dotfiles, Found, Store};
 use fsstack::device::MemoryDevice;
+use fsstack::log::{Generation, Log};
+use fsstack::{Image, OpenOptions};
+use runtime::payload::Piece;
 use support::servers::{connect, on_kernel};
 use support::{Response, read_response};
 
@@ -21,6 +27,11 @@ fn text() -> String {
 
 /// A site of one file of each kind.
 fn site(compress: bool) -> Arc<Site> {
+    let options = PackOptions { compress, ..PackOptions::default() };
+    Arc::new(Site::from_bytes(packed(folder().path(), &options)).unwrap())
+}
+
+fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
     write("index.html", text().as_bytes());
@@ -38,10 +49,50 @@ fn site(compress: bool) -> Arc<Site> {
     write("logo.svgz", b"gzip, they say");
     write("x.tar.gz", b"an archive");
     write("x.tar", b"what is in it, which nobody asked for by that name");
-    let tree = pack::walk(dir.path(), Dotfiles::LeaveOut).unwrap();
-    let options = PackOptions { compress, ..PackOptions::default() };
-    let (device, _) = pack::pack(&tree, MemoryDevice::new(), &options, |_, _| {}).unwrap();
-    Arc::new(Site::from_bytes(device.into_bytes()).unwrap())
+    dir
+}
+
+fn packed(dir: &Path, options: &PackOptions) -> Vec<u8> {
+    let tree = pack::walk(dir, Dotfiles::LeaveOut).unwrap();
+    pack::pack(&tree, MemoryDevice::new(), options, |_, _| {}).unwrap().0.into_bytes()
+}
+
+/// What an image says of heads in place of having them gives the same heads, however it is opened, and after it was changed and
+/// packed again.
+#[test]
+fn heads_that_are_made_are_those_that_would_be_stored() {
+    let dir = folder();
+    let options = |short_heads| PackOptions { compress: true, short_heads, ..PackOptions::default() };
+    let [stored, made] = [false, true].map(|short_heads| packed(dir.path(), &options(short_heads)));
+    let path = dir.path().join("site.img");
+    fs::write(&path, &made).unwrap();
+    let image = Image::from_bytes(made.clone(), &OpenOptions::default()).unwrap();
+    let names: Vec<Vec<u8>> = image.inodes().filter(|i| i.is_file()).map(|i| i.path().to_vec()).collect();
+    assert!(names.len() > 15 && made.len() + 350 * names.len() < stored.len(), "{} files", names.len());
+    let stored = Site::from_bytes(stored).unwrap();
+    let heads = |store: &dyn Store, name: &[u8]| {
+        let Found::File(document) = store.find(&[b"/", name].concat()) else { panic!("{name:?}") };
+        let piece = |piece: Option<Piece<'_>>| piece.unwrap().bytes.to_vec();
+        [Status::Ok, Status::NotModified]
+            .map(|status| [piece(document.ready_head(status)), piece(document.ready_block(status))])
+    };
+    let same = |store: &dyn Store, how: &str| {
+        for name in &names {
+            assert_eq!(heads(store, name), heads(&stored, name), "{how}: {}", String::from_utf8_lossy(name));
+        }
+    };
+    same(&Site::from_bytes(made).unwrap(), "in memory");
+    same(&LazySite::open_any(&path, &OpenOptions::default()).unwrap().unwrap(), "looked up");
+    let mut log = Log::convert(&path, &OpenOptions::default()).unwrap();
+    log.link(b"tiny.css", b"other.css").unwrap();
+    log.sync().unwrap();
+    change::make_missing_heads(&mut log).unwrap();
+    log.compact(&[]).unwrap();
+    drop(log);
+    let generation = Generation::open(&path, &OpenOptions::default()).unwrap();
+    let len = |name: &str| generation.find(name).unwrap().app().unwrap().len();
+    assert!(len("tiny.css") < 120 && len("own.js.br") < 120, "they stay short");
+    same(&*SiteWriter::open(&path, &OpenOptions::default()).unwrap().site(), "packed again");
 }
 
 fn ask(stream: &mut (impl Read + Write), path: &str, fields: &str) -> Response {

@@ -38,6 +38,10 @@ pub(super) struct Arguments {
     /// small files (size), or what an access log of this server says is asked for most (log=FILE)
     #[arg(long, value_name = "LAYOUT", default_value = "name")]
     layout: LayoutName,
+    /// Store what response heads say in place of the heads, which are made when a file is first looked up: some 450 bytes a file
+    /// less
+    #[arg(long)]
+    short_heads: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -55,6 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         dictionaries: arguments.dictionaries,
         previous: arguments.previous.clone(),
         layout,
+        short_heads: arguments.short_heads,
         ..PackOptions::default()
     };
     let file = AtomicFile::create(&arguments.output)

@@ -14,6 +14,7 @@ pub mod content_type;
 pub mod date;
 pub mod dictionary;
 pub mod foreign;
+pub mod head_facts;
 pub mod headers;
 pub mod hpack;
 pub mod parse;

@@ -16,7 +16,7 @@ use runtime::payload::Piece;
 use rustc_hash::FxHashMap;
 
 use super::SiteError;
-use super::entry::{PackedFile, made_area};
+use super::entry::{PackedFile, area_of, made_area};
 use crate::http::headers::{Area, Facts};
 use crate::http::response::Status;
 use crate::store::{Document, Found, INDEX_NAME, Listed, MAX_LISTED, Store};
@@ -145,8 +145,11 @@ pub(super) fn document(entry: log::Entry<'_>) -> Result<Option<Arc<dyn Document>
         return Ok(Some(Arc::new(PackedFile::new(image, inode)?)));
     }
     let Some(file) = entry.to_file() else { return Ok(None) };
-    if let Some(area) = Area::decode(entry.app()?, entry.size()) {
-        let area_bytes = Shared::from(entry.app()?.to_vec());
+    if let Some((area, made)) = area_of(entry.app()?, entry.size()) {
+        let area_bytes = match made {
+            Some(made) => made,
+            None => Shared::from(entry.app()?.to_vec()),
+        };
         return Ok(Some(Arc::new(FileInRuns { file, area, area_bytes })));
     }
     let last_modified = u64::try_from(entry.mtime().seconds).unwrap_or(0);

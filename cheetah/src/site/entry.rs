@@ -12,6 +12,7 @@ use runtime::payload::{Piece, StoredSums};
 use crate::http::conditional::Validators;
 use crate::http::content_type;
 use crate::http::dictionary::DictionaryUse;
+use crate::http::head_facts;
 use crate::http::headers::{self, Area, Facts};
 use crate::http::response::Status;
 use crate::store::{Document, INDEX_NAME};
@@ -32,7 +33,7 @@ pub struct PackedFile {
     id: InodeId,
     /// Where things lie in the application area.
     area: Area,
-    /// The area itself, if the image had none that is usable.
+    /// The area itself, if the image has it without heads, or none that is usable.
     made: Option<Shared>,
 }
 
@@ -48,6 +49,16 @@ impl Entry {
         }
         Ok(Entry::File(Arc::new(PackedFile::new(image, inode)?)))
     }
+}
+
+/// Where things lie in the application area of a file of `size` bytes; if it has but what its heads say, in that with the heads,
+/// which comes along. `None` if it is none of ours.
+pub(super) fn area_of(app: &[u8], size: u64) -> Option<(Area, Option<Shared>)> {
+    if let Some(area) = Area::decode(app, size) {
+        return Some((area, None));
+    }
+    let made = headers::encode(&head_facts::decode(app, size)?);
+    Some((Area::decode(&made, size)?, Some(made.into())))
 }
 
 /// The application area of a file that has none, with heads by its name, and where things lie in it.
@@ -85,8 +96,8 @@ impl PackedFile {
     /// If the area does not have its checksum.
     pub(super) fn new(image: &Arc<Image>, inode: Inode<'_>) -> Result<PackedFile, ReadError> {
         let (image, id) = (Arc::clone(image), inode.id());
-        if let Some(area) = Area::decode(inode.app()?, inode.size()) {
-            return Ok(PackedFile { image, id, area, made: None });
+        if let Some((area, made)) = area_of(inode.app()?, inode.size()) {
+            return Ok(PackedFile { image, id, area, made });
         }
         let last_modified = u64::try_from(inode.mtime().seconds).unwrap_or(0);
         let etag = etag_without_hash(inode.content_crc(), inode.size(), last_modified);

@@ -14,7 +14,7 @@ use runtime::payload::{Piece, StoredSums};
 use rustc_hash::FxHashMap;
 
 use super::SiteError;
-use super::entry::{etag_without_hash, io_error, made_area};
+use super::entry::{area_of, etag_without_hash, io_error, made_area};
 use crate::http::headers::{Area, Facts};
 use crate::http::response::Status;
 use crate::store::{self, Document, Found, INDEX_NAME, Listed, MAX_LISTED, Store};
@@ -52,7 +52,7 @@ enum Known {
 struct LazyDocument {
     file: LazyFile,
     area: Area,
-    /// The area itself, if the image had none that is usable.
+    /// The area itself, if the image has it without heads, or none that is usable.
     made: Option<Shared>,
 }
 
@@ -193,8 +193,8 @@ impl Known {
 
 impl LazyDocument {
     fn of(path: &[u8], file: LazyFile) -> LazyDocument {
-        if let Some(area) = Area::decode(file.app(), file.size()) {
-            return LazyDocument { file, area, made: None };
+        if let Some((area, made)) = area_of(file.app(), file.size()) {
+            return LazyDocument { file, area, made };
         }
         let last_modified = u64::try_from(file.mtime().seconds).unwrap_or(0);
         let etag = etag_without_hash(file.content_crc(), file.size(), last_modified);

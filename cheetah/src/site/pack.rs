@@ -22,6 +22,7 @@ use crate::http::coding::Coding;
 use crate::http::conditional::Validators;
 use crate::http::content_type::{self, TextCheck};
 use crate::http::dictionary::DictionaryUse;
+use crate::http::head_facts;
 use crate::http::headers::{self, Facts};
 use crate::store::Dotfiles;
 
@@ -230,6 +231,8 @@ pub struct PackOptions {
     pub previous: Option<PathBuf>,
     /// What lies together.
     pub layout: LayoutName,
+    /// Store what heads say in place of the heads ([`head_facts`]).
+    pub short_heads: bool,
 }
 
 /// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had.
@@ -284,7 +287,7 @@ pub fn pack<D: DeviceMut>(
         };
         // A modification in the future must not be told (RFC 9110 section 8.8.2.1).
         let mtime = item.mtime.min(now);
-        let mut kind = Kind::by_name(&item.path);
+        let mut kind = Kind { has_short_heads: options.short_heads, ..Kind::by_name(&item.path) };
         let codings = if options.compress { files.codings_to_make(item) } else { Vec::new() };
         let is_dictionary = options.dictionaries && is_fit(item);
         if let Some(plain) = files.without_coding(&item.path) {
@@ -325,7 +328,7 @@ pub fn pack<D: DeviceMut>(
             for (coding, bytes) in made {
                 let path = [&item.path, coding.suffix().as_bytes()].concat();
                 let (content_type, coding) = (Some(content_type.clone()), Some(coding));
-                let kind = Kind { content_type, coding, varies: true, dictionary: kind.dictionary };
+                let kind = Kind { content_type, coding, varies: true, ..kind };
                 add_as(&mut builder, &path, mtime, &bytes[..], &kind)?;
             }
             types.insert(&item.path, content_type);
@@ -423,6 +426,8 @@ struct Kind {
     coding: Option<Coding>,
     varies: bool,
     dictionary: DictionaryUse,
+    /// Whether the heads are left to be made.
+    has_short_heads: bool,
 }
 
 impl Kind {
@@ -434,6 +439,7 @@ impl Kind {
             coding: coded.map(|(coding, _)| coding),
             varies: false,
             dictionary: DictionaryUse::None,
+            has_short_heads: false,
         }
     }
 }
@@ -536,14 +542,16 @@ impl Seen {
     fn area(&self, kind: &Kind, content_type: &str, size: u64, mtime: Mtime) -> Vec<u8> {
         let etag = etag(&self.hash.finalize());
         let last_modified = u64::try_from(mtime.seconds).unwrap_or(0);
-        headers::encode(&Facts {
+        let facts = Facts {
             content_type: content_type.as_bytes(),
             coding: kind.coding,
             varies: kind.varies,
             dictionary: kind.dictionary,
             size,
             validators: Validators { etag: etag.as_bytes(), last_modified },
-        })
+        };
+        let short = if kind.has_short_heads { head_facts::encode(&facts) } else { None };
+        short.unwrap_or_else(|| headers::encode(&facts))
     }
 }
 
