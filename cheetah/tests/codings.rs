@@ -57,8 +57,8 @@ fn packed(dir: &Path, options: &PackOptions) -> Vec<u8> {
     pack::pack(&tree, MemoryDevice::new(), options, |_, _| {}).unwrap().0.into_bytes()
 }
 
-/// What an image says of heads in place of having them gives the same heads, however it is opened, and after it was changed and
-/// packed again.
+/// What an image says of heads in place of having them gives the same heads, however it is opened, and after
+/// it was changed and packed again.
 #[test]
 fn heads_that_are_made_are_those_that_would_be_stored() {
     let dir = folder();

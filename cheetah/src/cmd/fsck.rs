@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use cheetah::site::tags;
 use fsstack::device::FileDevice;
 use fsstack::image::check;
 use fsstack::log::Generation;
@@ -21,6 +22,10 @@ pub(super) struct Arguments {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
+    /// Then read all files once more, and compare them with the BLAKE3 that is in their entity tags:
+    /// checksums find damage, and this finds other contents with sound checksums
+    #[arg(long)]
+    tags: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -52,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         problems: report.problems.iter().map(ToString::to_string).collect(),
         more_problems: report.more_problems,
     };
-    conclude(arguments, &outcome)
+    conclude(arguments, outcome)
 }
 
 /// An image that was changed: every segment of it, and that they make a tree.
@@ -79,11 +84,25 @@ fn check_log(arguments: &Arguments) -> anyhow::Result<()> {
             return Err(error).with_context(|| arguments.image.display().to_string());
         }
     };
-    conclude(arguments, &outcome)
+    conclude(arguments, outcome)
+}
+
+/// Of an image that is sound so far, and if it was asked for.
+fn compare_tags(arguments: &Arguments, outcome: Outcome) -> anyhow::Result<Outcome> {
+    if !arguments.tags || !outcome.sound {
+        return Ok(outcome);
+    }
+    let image = Generation::open(&arguments.image, &OpenOptions::default())?;
+    let bar = progress::bar(image.segment_bytes());
+    let compared = tags::compare(&image, |bytes| bar.set_position(bytes))?;
+    bar.finish_and_clear();
+    let sound = compared.problems.is_empty();
+    Ok(Outcome { sound, problems: compared.problems, ..outcome })
 }
 
 /// Tells what was found; damage is an error.
-fn conclude(arguments: &Arguments, outcome: &Outcome) -> anyhow::Result<()> {
+fn conclude(arguments: &Arguments, outcome: Outcome) -> anyhow::Result<()> {
+    let outcome = &compare_tags(arguments, outcome)?;
     let name = arguments.image.display();
     if arguments.json {
         print_json(outcome)?;

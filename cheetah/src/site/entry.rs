@@ -51,8 +51,8 @@ impl Entry {
     }
 }
 
-/// Where things lie in the application area of a file of `size` bytes; if it has but what its heads say, in that with the heads,
-/// which comes along. `None` if it is none of ours.
+/// Where things lie in the application area of a file of `size` bytes; if it has but what its heads say, in
+/// that with the heads, which comes along. `None` if it is none of ours.
 pub(super) fn area_of(app: &[u8], size: u64) -> Option<(Area, Option<Shared>)> {
     if let Some(area) = Area::decode(app, size) {
         return Some((area, None));

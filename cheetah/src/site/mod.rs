@@ -10,6 +10,7 @@ mod entry;
 pub mod layout;
 mod lazy;
 pub mod pack;
+pub mod tags;
 pub mod writable;
 
 use std::fmt;

@@ -507,10 +507,18 @@ pub fn mtime(time: SystemTime) -> Mtime {
 }
 
 /// A strong entity tag: half of the hash and a bit more, so that it takes some 2^80 tries to make two contents with one tag.
-fn etag(hash: &blake3::Hash) -> String {
-    const BYTES: usize = 20;
-    format!("\"{}\"", &hash.to_hex()[..2 * BYTES])
+pub(super) fn etag(hash: &blake3::Hash) -> String {
+    format!("\"{}\"", &hash.to_hex()[..ETAG_DIGITS])
 }
+
+/// Whether a tag is of that kind.
+pub(super) fn is_etag_of_hash(tag: &[u8]) -> bool {
+    let digits = tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or_default();
+    digits.len() == ETAG_DIGITS && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// In hexadecimal: 20 bytes.
+const ETAG_DIGITS: usize = 40;
 
 /// What was learned of contents that went by.
 #[derive(Clone, Debug, Default)]

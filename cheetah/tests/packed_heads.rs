@@ -1,0 +1,90 @@
+//! Heads that are made of what an image says of them, and entity tags that are compared with contents.
+
+use cheetah::http::coding::Coding;
+use cheetah::http::conditional::Validators;
+use cheetah::http::dictionary::DictionaryUse;
+use cheetah::http::head_facts::{decode, encode};
+use cheetah::http::headers::{self, Facts};
+use cheetah::site::pack;
+use cheetah::site::tags::compare;
+use fsstack::image::build::Mtime;
+use fsstack::log::{Generation, Log};
+use fsstack::{BuildOptions, Builder, Image, OpenOptions};
+use proptest::prelude::*;
+
+fn facts(coding: Option<Coding>) -> Facts<'static> {
+    Facts {
+        content_type: b"text/html; charset=utf-8",
+        coding,
+        varies: coding.is_some(),
+        dictionary: if coding.is_some() { DictionaryUse::Offered } else { DictionaryUse::None },
+        size: 1234,
+        validators: Validators { etag: b"\"abc\"", last_modified: 784_111_777 },
+    }
+}
+
+#[test]
+fn heads_made_of_it_are_those_that_would_be_stored() {
+    for coding in [None, Some(Coding::ALL[0]), Some(Coding::ALL[1])] {
+        let facts = facts(coding);
+        let (short, long) = (encode(&facts).unwrap(), headers::encode(&facts));
+        assert_eq!(headers::encode(&decode(&short, 1234).unwrap()), long);
+        assert!(short.len() * 5 < long.len(), "{} of {}", short.len(), long.len());
+    }
+}
+
+#[test]
+fn what_no_head_may_say_is_refused() {
+    let good = encode(&facts(None)).unwrap();
+    assert!(decode(&good, 1235).is_none());
+    for at in [0, 4, 6, 7, 27, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] = if at == 4 { 99 } else { b'\n' };
+        assert!(decode(&bad, 1234).is_none(), "byte {at}");
+    }
+    assert!(decode(&good[..good.len() - 1], 1234).is_none());
+    let long = [b'x'; 256];
+    assert!(encode(&Facts { content_type: &long, ..facts(None) }).is_none());
+}
+
+proptest! {
+    #[test]
+    fn of_any_bytes_heads_are_whole(at in 0usize..60, value: u8) {
+        let mut bytes = encode(&facts(None)).unwrap();
+        let len = bytes.len();
+        bytes[at % len] = value;
+        if let Some(facts) = decode(&bytes, 1234) {
+            let area = headers::encode(&facts);
+            prop_assert!(headers::Area::decode(&area, 1234).is_some());
+        }
+    }
+}
+
+#[test]
+fn other_contents_with_sound_checksums_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("site.img");
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    pack::add(&mut builder, b"a.html", Mtime::default(), &b"as it was"[..]).unwrap();
+    let packed = builder.finish().unwrap().0.into_bytes();
+    let image = Image::from_bytes(packed, &OpenOptions::default()).unwrap();
+    let area = image.lookup("a.html").unwrap().app().unwrap().to_vec();
+
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    pack::add(&mut builder, b"a.html", Mtime::default(), &b"as it was"[..]).unwrap();
+    builder.file(b"b.html", Mtime::default(), &mut &b"as it is!"[..], |_| area.clone()).unwrap();
+    builder.file(b"c", Mtime::default(), &mut &b"no heads"[..], |_| Vec::new()).unwrap();
+    builder.link(b"b.html", b"d.html").unwrap();
+    std::fs::write(&path, builder.finish().unwrap().0.into_bytes()).unwrap();
+    let check = || {
+        let generation = Generation::open(&path, &OpenOptions::default()).unwrap();
+        assert!(generation.check(|_| {}).problems.is_empty(), "to checksums it is sound");
+        let mut seen = 0;
+        let compared = compare(&generation, |bytes| seen = bytes).unwrap();
+        assert_eq!((compared.files, seen), (2, 18));
+        assert!(compared.problems.len() == 1 && compared.problems[0].starts_with("`b.html`: "));
+    };
+    check();
+    drop(Log::convert(&path, &OpenOptions::default()).unwrap());
+    check();
+}
