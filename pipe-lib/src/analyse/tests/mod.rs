@@ -1,6 +1,8 @@
 //! Classes by example, and rewrites against evaluation.
 
 mod bounds;
+mod fields;
+mod maps;
 mod small;
 mod spellings;
 mod systems;
@@ -131,6 +133,11 @@ fn not_reductions() {
         "u8 { state s: u8 = 0; in x; add s, s, x; xor s, s, x; export s }",
         &["serial: each new value is computed from the one before by more than one associative operation"],
     );
+    // A choice between two operations.
+    classes(
+        "u8 { state s: u8; in x; ltu c, x, 9; add a, s, x; xor b, s, x; sel s, c, a, b; export s }",
+        &["serial: each new value is computed from the one before by more than one associative operation"],
+    );
     // A choice that depends on the state.
     classes(
         "u8 { state s: u8 = 0; in x; ltu c, s, 9; add t, s, x; sel s, c, t, s; export s }",
@@ -166,6 +173,43 @@ fn other_classes() {
          export a; export b }",
         &["scan by addmod 65521", "linear (sum of sums by addmod 65521)"],
     );
+}
+
+/// What has to be told where in the stream it is, though no state knows: the output, a new value, or what is summed.
+#[test]
+fn places_without_states() {
+    for body in [
+        "u8 { in x; pos p; trunc.u8 b, p; xor x, x, b; out x }",
+        "u8 { state s: u8; in x; pos p; trunc.u8 b, p; rotl s, s, 1; xor s, s, b; xor s, s, x; export s }",
+        "u8 { state n: u64; in x; pos p; zext.u64 w, x; mul w, w, p; add n, n, w; export n }",
+    ] {
+        assert!(facts(body).0.positional, "{body}");
+    }
+    for body in [
+        "u8 { in x; pos p; trunc.u8 b, p; not x, x; out x }",
+        "u8 { state n: u64; in x; zext w, x; add n, n, w; export n }",
+    ] {
+        assert!(!facts(body).0.positional, "{body}");
+    }
+}
+
+/// What is said of registers of the words before, from which results are told apart in states of their own.
+#[test]
+fn registers_of_words_are_named() {
+    let why = |body: &str| facts(body).0.states[0].class.to_string();
+    let register = "it is a register of the words before";
+    let shifted =
+        "u8 { state h: u32; in x; zext w, x; shl t, h, 8; xor t, t, w; mul u, w, h; xor h, t, u; export h }";
+    assert!(why(shifted).contains(register), "{}", why(shifted));
+    for body in [
+        // By less than a word; a register as wide as the word; by another register.
+        &shifted.replace("shl t, h, 8", "shl t, h, 7"),
+        "u8 { state h: u8; in x; shl t, h, 3; mul u, x, h; xor h, t, u; export h }",
+        "u8 { state h: u32; state g: u32; in x; zext w, x; mul g, g, w; xor g, g, 1; shl t, g, 8; mul u, w, h; xor h, t, u; \
+         export h; export g }",
+    ] {
+        assert!(!why(body).contains(register), "{body}: {}", why(body));
+    }
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn crcs() {
             &bitwise("and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m"),
             &bitwise("and b, c, 1; clmul m, b, 0xedb88320; shr t, c, 1; xor c, t, m"),
             &bitwise("trunc.bool d, c; shr t, c, 1; xor u, t, 0xedb88320; sel c, d, u, t"),
+            &bitwise("trunc.bool d, c; sext m, d; and m, m, 0xedb88320; shr t, c, 1; xor c, t, m"),
             // What enters is another function of the word, linear or not.
             "u8 { state c: u32 = 0; in x; mul y, x, x; crc32 c, c, y; export c }",
             "u8 { state c: u32 = 0; in x; popcnt y, x; crc32 c, c, y; export c }",
@@ -141,6 +142,15 @@ fn crcs() {
         1,
     );
     assert_eq!(class_of(&seven), "linear (a map of bits over GF(2))");
+    // With a constant beside.
+    let complemented = bitwise("and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m")
+        .replace(" export", " xor c, c, 5; export");
+    assert_eq!(class_of(&complemented), "linear (a map of bits over GF(2))");
+    // The bit that is tested for is never alone.
+    assert_eq!(
+        class_of(&bitwise("and b, c, 4; eq d, b, 3; shr t, c, 1; xor u, t, 0xedb88320; sel c, d, u, t")),
+        "delay of 4 words"
+    );
     // Narrower than the register, masked or at its upper end; and what forgets a bit too many, or none.
     let narrow = |up: u32, step: &str, last: &str| {
         let step = format!("{step}\n").repeat(8);
@@ -191,6 +201,9 @@ fn maps_over_gf2() {
             "u8 { state h: u32 = 0; in x; zext w, x; rotl h, h, 5; xor h, h, w; export h }",
             "u32le { state h: u32 = 0; in x; mul y, x, 0x9e3779b1; rotl h, h, 13; xor h, h, y; export h }",
             "u8 { state h: u16 = 0; in x; zext w, x; shl t, h, 7; xor h, h, t; shr t, h, 9; xor h, h, t; xor h, h, w; not h, h; export h }",
+            // What two numbers of the word make of it.
+            "u8 { state h: u8 = 0; in x; ltu c, x, 9; add y, x, 1; rotl g, h, 5; xor a, g, y; not b, a; sel h, c, a, b; export h }",
+            "u8 { state h: u8 = 0; in x; ltu c, x, 9; shl y, x, x; rotl g, h, 5; xor a, g, y; not b, a; sel h, c, a, b; export h }",
             // A choice by the word between two ways to the same map.
             "u8 { state h: u8 = 0; in x; ltu c, x, 9; rotl a, h, 3; not b, a; sel h, c, a, b; export h }",
         ],
@@ -228,6 +241,39 @@ fn maps_over_gf2() {
     );
 }
 
+/// Numbers that are added have no bit in common, or a carry may pass from one to the next.
+#[test]
+fn sums_of_numbers_as_sums_of_bits() {
+    let halves = |low: &str, by: &str| {
+        format!(
+            "u8 {{ state h: u8; in x; rotl r, h, 1; and a, r, 0xf0; and b, r, {low}; shr b, b, 1; {by}; xor h, h, x; \
+             export h }}"
+        )
+    };
+    all_are(
+        "linear (a map of bits over GF(2))",
+        &[&halves("0x0f", "add h, a, b"), &halves("0x0f", "add h, b, a"), &halves("0x1f", "add h, a, b")],
+    );
+    all_are("serial", &[&halves("0x3f", "add h, a, b"), &halves("0x3f", "add h, b, a")]);
+    // Less than another number than 0: no mask of ones.
+    let masked = |from: u32| {
+        let step = format!("and b, c, 1; sub m, {from}, b; and m, m, 0xedb88320; shr t, c, 1; xor c, t, m\n");
+        format!("u8 {{ state c: u32; in x; zext w, x; xor c, c, w\n{} export c }}", step.repeat(8))
+    };
+    all_are("linear (32-bit CRC, polynomial 0x04c11db7, reflected)", &[&masked(0)]);
+    all_are("serial", &[&masked(32), &masked(0x21)]);
+}
+
+/// A remainder of 8 bits, the shortest that is told to be a CRC, fills its register.
+#[test]
+fn short_remainders() {
+    let step = "shr b, c, 7; mul m, b, 0x07; shl c, c, 1; xor c, c, m\n".repeat(8);
+    all_are(
+        "linear (8-bit CRC, polynomial 0x07)",
+        &[&format!("u8 {{ state c: u8; in x; xor c, c, x\n{step} export c }}")],
+    );
+}
+
 #[test]
 fn affine_recurrences() {
     all_are(
@@ -249,6 +295,34 @@ fn affine_recurrences() {
         &[
             "u8 { state h: u32 = 0; in x; zext w, x; mulmod h, h, 256, 65521; addmod h, h, w, 65521; export h }",
             "u8 { state h: u16 = 0; in x; zext.u64 w, x; zext.u64 g, h; mul g, g, 256; add g, g, w; addmod g, g, 0, 65521; trunc h, g; export h }",
+        ],
+    );
+    // A product that just fits; a difference and a complement where the word wraps at the modulus.
+    all_are(
+        "linear (0x6 times the state, plus, modulo 251)",
+        &[
+            "u8 { state a: u8; in x; zext.u16 g, a; zext.u16 w, x; mul g, g, 257; addmod g, g, w, 251; trunc a, g; export a }",
+        ],
+    );
+    all_are(
+        "linear (0xff times the state, plus)",
+        &["u8 { state s: u8; in x; not t, s; add s, t, x; export s }"],
+    );
+    all_are(
+        "reduction by addmod 251",
+        &[
+            "u8 { state a: u8; in x; zext.u16 g, a; zext.u16 w, x; add g, g, 1; and g, g, 0x1ff; addmod g, g, w, 251; trunc a, g; export a }",
+        ],
+    );
+    all_are(
+        "serial",
+        &[
+            // A product that just does not, bits that are cut off, a difference that wraps elsewhere.
+            "u8 { state a: u8; in x; zext.u16 g, a; zext.u16 w, x; mul g, g, 258; addmod g, g, w, 251; trunc a, g; export a }",
+            "u8 { state a: u8; in x; zext.u16 g, a; zext.u16 w, x; add g, g, 1; and g, g, 0xff; addmod g, g, w, 251; trunc a, g; export a }",
+            "u8 { state a: u16; in x; zext w, x; neg t, a; addmod a, t, w, 251; export a }",
+            // On one of its ways the number may be the modulus itself.
+            "u8 { state a: u16; in x; eq c, x, 0; addmod t, a, 5, 251; addmod u, a, 0, 251; add v, u, 1; sel a, c, t, v; export a }",
         ],
     );
     all_are(

@@ -127,6 +127,10 @@ fn what_goes_by_places_and_by_words_before_is_the_same_everywhere() {
         "u8 { state n: u64; state p: u8; state q: u8; in x; eq c, q, 65; eq d, x, 65; and c, c, d; add m, n, 1; sel n, c, m, n; \
          mov q, p; mov p, x; export n }",
         "u8 { state r: u32 = 0xffffffff; state p: u8; in x; xor d, x, p; mov p, x; crc32 r, r, d; export r }",
+        // What is added is reduced by another number, or would not fit unless it were reduced.
+        "u16le { state h: u32; in x; zext w, x; addmod y, w, 9, 7; addmod z, w, y, 1000003; mulmod h, h, 257, 1000003; \
+         addmod h, h, z, 1000003; export h }",
+        "u8 { state h: u8; in x; addmod y, x, x, 251; addmod z, y, x, 251; mulmod h, h, 3, 251; addmod h, h, z, 251; export h }",
         // A word that is shifted into another one late.
         "u8 { state p: u8; state l: u16; state n: u32; in x; zext w, p; shl l, l, 8; or l, l, w; mov p, x; eq c, l, 0x4141; \
          zext o, c; add n, n, o; export n; export l }",
