@@ -76,6 +76,27 @@ impl FourTuple {
         }
     }
 
+    /// Both addresses, ours first, as IPv6 writes them.
+    #[inline]
+    pub(crate) const fn wide_addrs(&self) -> (Ipv6Addr, Ipv6Addr) {
+        (self.local_addr, self.remote_addr)
+    }
+
+    /// What the addresses add to a pseudo-header's sum, not folded.
+    #[inline]
+    pub(crate) const fn addresses_sum(&self) -> u64 {
+        if let (Some(local), Some(remote)) = (narrow(self.local_addr), narrow(self.remote_addr)) {
+            return local.to_bits() as u64 + remote.to_bits() as u64;
+        }
+        words(self.local_addr) + words(self.remote_addr)
+    }
+
+    /// Whether the addresses are of IPv4.
+    #[inline]
+    pub(crate) const fn is_ipv4(&self) -> bool {
+        narrow(self.local_addr).is_some()
+    }
+
     /// Length of the IP and TCP headers of a segment without options, in bytes.
     #[inline]
     pub(crate) const fn headers_len(&self) -> u16 {
@@ -144,6 +165,12 @@ const fn widen(addr: IpAddr) -> Ipv6Addr {
     }
 }
 
+const fn words(addr: Ipv6Addr) -> u64 {
+    let bits = addr.to_bits();
+    let (high, low) = ((bits >> 64) as u64, bits as u64);
+    (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
+}
+
 /// The address of IPv4 that this is one of, by one comparison: it is asked for each segment.
 #[inline]
 const fn narrow(addr: Ipv6Addr) -> Option<Ipv4Addr> {
@@ -154,6 +181,7 @@ const fn narrow(addr: Ipv6Addr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Protocol, checksum};
 
     #[test]
     fn both_families_come_back_as_they_went_in() {
@@ -162,6 +190,10 @@ mod tests {
             let tuple = FourTuple::new(pair.0, pair.1);
             assert_eq!((tuple.local(), tuple.remote()), pair);
             assert_eq!((tuple.local_port(), tuple.remote_port()), (80, 5000));
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let sum = checksum::pseudo_header_of(tuple.addresses_sum(), protocol, 1480);
+                assert_eq!(sum, checksum::pseudo_header(pair.0.ip(), pair.1.ip(), protocol, 1480));
+            }
             assert_eq!(tuple.ipv4_addrs().is_some(), pair.0.is_ipv4());
             assert_eq!(format!("{tuple:?}"), format!("{local} - {remote}"));
         }

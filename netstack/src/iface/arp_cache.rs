@@ -12,6 +12,8 @@
 //! Bounded, whatever the link says: strangers' gratuitous announcements change entries but never make one, a request
 //! aimed at us may take the place of the least recently used entry, and requests go out once a second at most for each
 //! address. The cache sends nothing itself: it says what to ask, and when.
+//!
+//! Who sends to one neighbour for long keeps a [`Hop`], by which the entry is found without a search.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -96,10 +98,43 @@ struct Entry {
     last_used: Instant,
 }
 
+/// Where an entry stands: what a connection keeps of its next hop. The entry may have gone since, or the
+/// route to it; then the hop finds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hop {
+    slot: u16,
+    /// That of the slot when the entry was in it; zero: of none.
+    generation: u16,
+}
+
+impl Hop {
+    /// Finds nothing.
+    pub const NONE: Hop = Hop { slot: 0, generation: 0 };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    entry: Entry,
+    /// Counts those that were in it. Zero once numbers are used up: hops are of none from then on.
+    generation: u16,
+}
+
+impl Slot {
+    /// What hops of earlier generations found is found no more.
+    fn forget_hops(&mut self) {
+        if self.generation != 0 {
+            self.generation = self.generation.wrapping_add(1);
+        }
+    }
+}
+
 /// Hardware addresses of neighbours.
 #[derive(Clone, Debug)]
 pub struct ArpCache<A = Ipv4Addr> {
-    entries: BTreeMap<A, Entry>,
+    /// Which slot an address has.
+    entries: BTreeMap<A, u16>,
+    slots: Vec<Slot>,
+    free: Vec<u16>,
     capacity: usize,
     /// A lower bound of all entries' `due`: lets `poll` return at once.
     next_due: Option<Instant>,
@@ -115,11 +150,20 @@ impl<A: Neighbor> Default for ArpCache<A> {
 }
 
 impl<A: Neighbor> ArpCache<A> {
-    /// An empty cache for at most `capacity` neighbours (at least one).
+    /// An empty cache for at most `capacity` neighbours (at least one, at most 65,535).
     pub const fn new(capacity: usize) -> ArpCache<A> {
+        let most = u16::MAX as usize;
         ArpCache {
             entries: BTreeMap::new(),
-            capacity: if capacity == 0 { 1 } else { capacity },
+            slots: Vec::new(),
+            free: Vec::new(),
+            capacity: if capacity == 0 {
+                1
+            } else if capacity > most {
+                most
+            } else {
+                capacity
+            },
             next_due: None,
             pushed_out: Vec::new(),
         }
@@ -127,29 +171,70 @@ impl<A: Neighbor> ArpCache<A> {
 
     /// What hardware address to send to for the on-link address `addr`. An unknown one is asked for: call
     /// [`ArpCache::poll`] afterwards.
-    #[inline]
     pub fn lookup(&mut self, now: Instant, addr: A) -> Lookup {
-        if let Some(entry) = self.entries.get_mut(&addr) {
-            entry.last_used = now;
-            return match &mut entry.state {
-                State::Known { hardware_addr, expires, requests } => {
-                    let found = *hardware_addr;
-                    if now >= *expires && *requests == 0 && entry.due.is_none() {
-                        entry.due = Some(now);
-                        self.note_due(now);
-                    }
-                    Lookup::Found(found)
-                }
-                State::Incomplete { .. } => Lookup::Pending,
-                State::Unreachable => Lookup::Unreachable,
-            };
+        self.lookup_hop(now, addr).0
+    }
+
+    /// The same, and the hop by which it is found again.
+    pub fn lookup_hop(&mut self, now: Instant, addr: A) -> (Lookup, Hop) {
+        if let Some(&slot) = self.entries.get(&addr) {
+            let hop = Hop { slot, generation: self.slots[usize::from(slot)].generation };
+            return (self.used(now, slot), hop);
         }
         if self.pushed_out.len() >= self.capacity {
             // More at once than the table has room for: this one is not even asked for.
-            return Lookup::Unreachable;
+            return (Lookup::Unreachable, Hop::NONE);
         }
-        self.insert(addr, Entry { state: State::Incomplete { requests: 0 }, due: Some(now), last_used: now });
-        Lookup::Pending
+        let state = State::Incomplete { requests: 0 };
+        self.insert(addr, Entry { state, due: Some(now), last_used: now });
+        (Lookup::Pending, Hop::NONE)
+    }
+
+    /// The hardware address of who `hop` is of; `None` if [`ArpCache::lookup_hop`] has to be asked: that entry
+    /// is gone, routes have changed, or there is no answer.
+    #[inline]
+    pub fn find(&mut self, now: Instant, hop: Hop) -> Option<EthernetAddress> {
+        let slot = self.slots.get(usize::from(hop.slot))?;
+        if hop.generation == 0 || slot.generation != hop.generation {
+            return None;
+        }
+        match self.used(now, hop.slot) {
+            Lookup::Found(addr) => Some(addr),
+            Lookup::Pending | Lookup::Unreachable => None,
+        }
+    }
+
+    /// Knows nobody any more, and asks for nobody.
+    pub fn clear(&mut self) {
+        while let Some((&addr, _)) = self.entries.first_key_value() {
+            self.remove(addr);
+        }
+        self.pushed_out.clear();
+        self.next_due = None;
+    }
+
+    /// Routes have changed: no hop that was given out before finds anything.
+    pub fn forget_hops(&mut self) {
+        self.slots.iter_mut().for_each(Slot::forget_hops);
+    }
+
+    /// Somebody wants to send to who is in `slot`.
+    #[inline]
+    fn used(&mut self, now: Instant, slot: u16) -> Lookup {
+        let entry = &mut self.slots[usize::from(slot)].entry;
+        entry.last_used = now;
+        match &mut entry.state {
+            State::Known { hardware_addr, expires, requests } => {
+                let found = *hardware_addr;
+                if now >= *expires && *requests == 0 && entry.due.is_none() {
+                    entry.due = Some(now);
+                    self.note_due(now);
+                }
+                Lookup::Found(found)
+            }
+            State::Incomplete { .. } => Lookup::Pending,
+            State::Unreachable => Lookup::Unreachable,
+        }
     }
 
     /// Takes in the sender's addresses of an ARP packet. `for_us` says that its target is our address: only then may it
@@ -159,8 +244,9 @@ impl<A: Neighbor> ArpCache<A> {
             return false;
         }
         let state = State::Known { hardware_addr, expires: now + REACHABLE, requests: 0 };
-        match self.entries.get_mut(&addr) {
-            Some(entry) => {
+        match self.entries.get(&addr) {
+            Some(&slot) => {
+                let entry = &mut self.slots[usize::from(slot)].entry;
                 let waited = matches!(entry.state, State::Incomplete { .. });
                 entry.state = state;
                 entry.due = None;
@@ -182,11 +268,15 @@ impl<A: Neighbor> ArpCache<A> {
             return Some(Action::PushedOut(addr));
         }
         while self.next_due.is_some_and(|due| due <= now) {
-            let due = self.entries.iter_mut().find(|(_, entry)| entry.due.is_some_and(|due| due <= now));
-            let Some((&addr, entry)) = due else {
-                self.next_due = self.entries.values().filter_map(|entry| entry.due).min();
+            let is_due = |&(_, &slot): &(&A, &u16)| {
+                self.slots[usize::from(slot)].entry.due.is_some_and(|due| due <= now)
+            };
+            let Some((&addr, &slot)) = self.entries.iter().find(is_due) else {
+                let all = self.entries.values().filter_map(|&slot| self.slots[usize::from(slot)].entry.due);
+                self.next_due = all.min();
                 break;
             };
+            let entry = &mut self.slots[usize::from(slot)].entry;
             entry.due = Some(now + REQUEST_INTERVAL);
             match &mut entry.state {
                 State::Incomplete { requests } if *requests < MAX_REQUESTS => {
@@ -203,11 +293,11 @@ impl<A: Neighbor> ArpCache<A> {
                     return Some(Action::Probe(addr, *hardware_addr));
                 }
                 State::Known { .. } => {
-                    self.entries.remove(&addr);
+                    self.remove(addr);
                     return Some(Action::Unreachable(addr));
                 }
                 State::Unreachable => {
-                    self.entries.remove(&addr);
+                    self.remove(addr);
                 }
             }
         }
@@ -233,13 +323,13 @@ impl<A: Neighbor> ArpCache<A> {
     fn insert(&mut self, addr: A, entry: Entry) {
         if self.entries.len() >= self.capacity {
             // Those without an answer go first: a scan of our prefix must not push out who is talking to us.
-            let victim = self
-                .entries
-                .iter()
-                .min_by_key(|(_, entry)| (matches!(entry.state, State::Known { .. }), entry.last_used))
-                .map(|(addr, _)| *addr);
+            let worth = |&(_, &slot): &(&A, &u16)| {
+                let entry = &self.slots[usize::from(slot)].entry;
+                (matches!(entry.state, State::Known { .. }), entry.last_used)
+            };
+            let victim = self.entries.iter().min_by_key(worth).map(|(addr, _)| *addr);
             if let Some(victim) = victim
-                && let Some(Entry { state: State::Incomplete { .. }, .. }) = self.entries.remove(&victim)
+                && let Some(Entry { state: State::Incomplete { .. }, .. }) = self.remove(victim)
             {
                 self.pushed_out.push(victim);
                 self.note_due(entry.last_used);
@@ -248,7 +338,24 @@ impl<A: Neighbor> ArpCache<A> {
         if let Some(due) = entry.due {
             self.note_due(due);
         }
-        self.entries.insert(addr, entry);
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[usize::from(slot)].entry = entry;
+                slot
+            }
+            None => {
+                self.slots.push(Slot { entry, generation: 1 });
+                (self.slots.len() - 1) as u16
+            }
+        };
+        self.entries.insert(addr, slot);
+    }
+
+    fn remove(&mut self, addr: A) -> Option<Entry> {
+        let slot = self.entries.remove(&addr)?;
+        self.slots[usize::from(slot)].forget_hops();
+        self.free.push(slot);
+        Some(self.slots[usize::from(slot)].entry)
     }
 
     fn note_due(&mut self, due: Instant) {
@@ -337,6 +444,60 @@ mod tests {
         cache.learn(seconds(1), Ipv4Addr::BROADCAST, HW, true);
         assert_eq!(cache.len(), 1);
         assert_eq!(cache.lookup(seconds(2), ADDR), Lookup::Found(HW));
+    }
+
+    #[test]
+    fn a_hop_finds_its_neighbor_until_that_is_gone() {
+        let mut cache = ArpCache::new(2);
+        assert_eq!(cache.find(seconds(0), Hop::NONE), None);
+        let (lookup, hop) = cache.lookup_hop(seconds(0), ADDR);
+        assert_eq!((lookup, cache.find(seconds(0), hop)), (Lookup::Pending, None));
+        cache.learn(seconds(0), ADDR, HW, true);
+        let (_, hop) = cache.lookup_hop(seconds(0), ADDR);
+        assert_eq!(cache.find(seconds(1), hop), Some(HW));
+        cache.learn(seconds(1), ADDR, HW2, false);
+        assert_eq!(cache.find(seconds(2), hop), Some(HW2), "it has another address now");
+        // Its use keeps it: another gives way, and it is asked again in time.
+        for host in 2..10 {
+            cache.find(seconds(10 + u64::from(host)), hop);
+            cache.learn(seconds(10), Ipv4Addr::new(10, 0, 0, host), HW, true);
+        }
+        assert_eq!(cache.find(seconds(62), hop), Some(HW2));
+        assert_eq!(cache.poll(seconds(62)), Some(Action::Probe(ADDR, HW2)));
+        for second in 63..65 {
+            assert!(cache.poll(seconds(second)).is_some());
+        }
+        assert_eq!(cache.poll(seconds(65)), Some(Action::Unreachable(ADDR)));
+        assert_eq!(cache.find(seconds(65), hop), None, "forgotten");
+        // Who has its place now is another.
+        let stranger = Ipv4Addr::new(10, 0, 0, 99);
+        cache.learn(seconds(66), stranger, HW, true);
+        assert_eq!(cache.find(seconds(66), hop), None);
+        let (_, hop) = cache.lookup_hop(seconds(66), stranger);
+        assert_eq!(cache.find(seconds(66), hop), Some(HW));
+        cache.forget_hops();
+        assert_eq!(cache.find(seconds(66), hop), None, "the way there may be another");
+        let (_, hop) = cache.lookup_hop(seconds(66), stranger);
+        cache.clear();
+        assert_eq!((cache.find(seconds(66), hop), cache.is_empty()), (None, true));
+        cache.learn(seconds(66), ADDR, HW, true);
+        assert_eq!(cache.find(seconds(66), hop), None);
+    }
+
+    /// A place whose numbers are used up is found by its address alone: no hop of an earlier one comes back.
+    #[test]
+    fn no_hop_is_of_two_neighbors() {
+        let mut cache = ArpCache::new(1);
+        let mut given = std::collections::HashSet::new();
+        for number in 0..70_000u32 {
+            let addr = Ipv4Addr::from_bits(0x0a00_0001 + number);
+            cache.learn(seconds(0), addr, HW, true);
+            let (lookup, hop) = cache.lookup_hop(seconds(0), addr);
+            assert_eq!(lookup, Lookup::Found(HW));
+            assert_eq!(cache.find(seconds(0), hop).is_some(), hop.generation != 0);
+            assert!(given.insert((hop.slot, hop.generation)) || hop.generation == 0);
+        }
+        assert_eq!(given.len(), 65_536, "those of one place, and none");
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Ipv6Interface {
         let addr = autoconf.addr().unwrap_or(Ipv6Addr::UNSPECIFIED);
         let before = self.config.addr;
         self.config = Ipv6Config { addr, prefix_len: autoconf.prefix_len(), gateway: autoconf.router() };
+        self.neighbors.forget_hops();
         before != addr
     }
 

@@ -91,6 +91,7 @@ impl Stack {
         if let Some(router) = router {
             self.routes.add(Prefix::DEFAULT, router);
         }
+        self.arp.forget_hops();
         (self.config.ipv4_addr, self.config.prefix_len, self.config.gateway) = (addr, prefix_len, router);
         if !is_new {
             return;
@@ -105,7 +106,7 @@ impl Stack {
                 self.lost_before_the_wire(now, key, pcb);
             }
         }
-        self.arp = Default::default();
+        self.arp.clear();
         if let LeaseChange::Leased(_) = change {
             let random = self.secret.hash(&super::own_tuple(addr), 3);
             self.detector = Detector::new(self.config.address_detection, random);

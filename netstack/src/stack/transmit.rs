@@ -10,7 +10,8 @@ use runtime::transfer::OnesSum;
 use super::queue::{Control, Icmp, Icmpv6};
 use super::{Application, Features, Stack, Stats};
 use crate::dhcp;
-use crate::iface::arp_cache::Lookup;
+use crate::iface::arp_cache::{Hop, Lookup};
+use crate::tcp::Pcb;
 use crate::tcp::segment::Outgoing;
 use crate::transmission::{Capabilities, ChecksumRequest, Offload, Payload, Transmission};
 use crate::tuple::FourTuple;
@@ -70,7 +71,7 @@ impl Stack {
                 // The key has a new connection that is not in the queue.
                 continue;
             }
-            let to = match self.resolve(now, pcb.tuple.remote_addr()) {
+            let to = match self.resolve_for(now, pcb) {
                 Resolved::To(to) => to,
                 Resolved::Wait(next_hop) => {
                     self.queues.wait(next_hop, key);
@@ -152,7 +153,7 @@ impl Stack {
         let len = if more { room & !7 } else { rest };
         let mut headers = [0; IPV4_END];
         let from = icmp.from.unwrap_or(self.config.ipv4_addr);
-        self.ipv4_headers(&mut headers, to, (from, icmp.to), Protocol::Icmp, len);
+        self.ipv4_headers(&mut headers, to, (from, icmp.to), Protocol::Icmp, len, 0);
         if more || icmp.sent > 0 {
             let mut packet = ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]);
             if icmp.sent == 0 {
@@ -185,7 +186,7 @@ impl Stack {
         let (src_addr, datagram) = Self::dhcp_datagram(outgoing);
         let mut headers = [0; IPV4_END];
         let payload_len = datagram.len();
-        self.ipv4_headers(&mut headers, to, (src_addr, outgoing.to), Protocol::Udp, payload_len);
+        self.ipv4_headers(&mut headers, to, (src_addr, outgoing.to), Protocol::Udp, payload_len, 0);
         emit(&Transmission {
             headers: &headers,
             payload: Payload::Pieces(&[Piece::new(&datagram)]),
@@ -294,7 +295,7 @@ impl Stack {
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> R {
         let payload_len = segment.len as usize;
-        let (src, dst) = (tuple.local_addr(), tuple.remote_addr());
+        let addresses = tuple.addresses_sum();
         let repr = tcp::Repr {
             src_port: tuple.local_port(),
             dst_port: tuple.remote_port(),
@@ -307,25 +308,22 @@ impl Stack {
         let header_len = repr.header_len();
         let mut buffer = [0; MAX_HEADERS];
         let ip_payload_len = header_len + payload_len;
-        let tcp_start = if let (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) = (src, dst) {
+        let ecn = if segment.may_mark { ipv4::ECN_ECT_0 } else { 0 };
+        let tcp_start = if let Some(addrs) = tuple.ipv4_addrs() {
+            self.ipv4_headers(&mut buffer, to, addrs, Protocol::Tcp, ip_payload_len, ecn);
+            if segment.may_fragment {
+                ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_fragment(0, false);
+            }
+            IPV4_END
+        } else {
+            let (src_addr, dst_addr) = tuple.wide_addrs();
             let protocol = Protocol::Tcp;
             let ip = ipv6::Repr { src_addr, dst_addr, protocol, payload_len: ip_payload_len, hop_limit: TTL };
             self.ipv6_headers(&mut buffer, to, &ip);
             if segment.may_mark {
-                ipv6::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_ecn(ipv4::ECN_ECT_0);
+                ipv6::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_ecn(ecn);
             }
             IPV6_END
-        } else {
-            let none = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
-            let addrs = tuple.ipv4_addrs().unwrap_or(none);
-            self.ipv4_headers(&mut buffer, to, addrs, Protocol::Tcp, ip_payload_len);
-            if segment.may_fragment {
-                ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_fragment(0, false);
-            }
-            if segment.may_mark {
-                ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_ecn(ipv4::ECN_ECT_0);
-            }
-            IPV4_END
         };
         let headers = &mut buffer[..tcp_start + header_len];
         let mut packet = tcp::Packet::new_unchecked(&mut headers[tcp_start..]);
@@ -335,7 +333,7 @@ impl Stack {
         let start = tcp_start as u16;
         let mut tcp_start = Some(start);
         if device.checksum && self.config.features.offload {
-            packet.fill_partial_checksum(src, dst, payload_len);
+            packet.fill_partial_checksum_of(addresses, payload_len);
             offload.checksum = Some(ChecksumRequest { start, offset: tcp::CHECKSUM_OFFSET as u16 });
             if segment.len > u32::from(segment.mss) {
                 offload.segment_size = Some(segment.mss);
@@ -343,10 +341,10 @@ impl Stack {
         } else if let Unsummed::Pieces(pieces) = &mut payload
             && let Some(sum) = self.known_sum(pieces)
         {
-            packet.fill_checksum(src, dst, sum, payload_len);
+            packet.fill_checksum_of(addresses, sum, payload_len);
             tcp_start = None;
         } else {
-            packet.fill_partial_checksum(src, dst, payload_len);
+            packet.fill_partial_checksum_of(addresses, payload_len);
         }
         let payload = match payload {
             Unsummed::Pieces(pieces) => Payload::Pieces(pieces),
@@ -408,12 +406,13 @@ impl Stack {
         (src_addr, dst_addr): (Ipv4Addr, Ipv4Addr),
         protocol: Protocol,
         payload_len: usize,
+        ecn: u8,
     ) {
         self.ethernet_header(headers, to, EtherType::Ipv4);
         // No two stacks with our address give the same.
         self.ip_ident = self.ip_ident.wrapping_add(self.config.share.count() as u16);
         let ip =
-            ipv4::Repr { src_addr, dst_addr, protocol, payload_len, ttl: TTL, ident: self.ip_ident, ecn: 0 };
+            ipv4::Repr { src_addr, dst_addr, protocol, payload_len, ttl: TTL, ident: self.ip_ident, ecn };
         ip.emit(&mut ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]));
     }
 
@@ -446,7 +445,7 @@ impl Stack {
             Control::Icmpv6(icmp) => icmp.to.into(),
             Control::Udp(udp) => udp.to.ip(),
         };
-        match self.resolve(now, addr) {
+        match self.resolve(now, addr).0 {
             Resolved::To(to) => Some((control, to)),
             Resolved::Wait(next_hop) => {
                 self.queues.wait_control(next_hop, control);
@@ -456,24 +455,43 @@ impl Stack {
         }
     }
 
-    fn resolve(&mut self, now: Instant, addr: IpAddr) -> Resolved {
-        let (next_hop, found) = match addr {
+    /// The frame's destination for a segment of the connection, which keeps where its next hop stands: neither
+    /// routes nor neighbours are searched while both are what they were.
+    #[inline]
+    fn resolve_for(&mut self, now: Instant, pcb: &mut Pcb) -> Resolved {
+        let found = if pcb.tuple.is_ipv4() {
+            self.arp.find(now, pcb.snd.hop)
+        } else {
+            self.ipv6.as_mut().and_then(|own| own.neighbors.find(now, pcb.snd.hop))
+        };
+        if let Some(to) = found {
+            return Resolved::To(to);
+        }
+        let (resolved, hop) = self.resolve(now, pcb.tuple.remote_addr());
+        pcb.snd.hop = hop;
+        resolved
+    }
+
+    fn resolve(&mut self, now: Instant, addr: IpAddr) -> (Resolved, Hop) {
+        const NEVER: (Resolved, Hop) = (Resolved::Never, Hop::NONE);
+        let (next_hop, (found, hop)) = match addr {
             IpAddr::V4(addr) => {
-                let Some(next_hop) = self.routes.next_hop(addr) else { return Resolved::Never };
-                (next_hop.into(), self.arp.lookup(now, next_hop))
+                let Some(next_hop) = self.routes.next_hop(addr) else { return NEVER };
+                (next_hop.into(), self.arp.lookup_hop(now, next_hop))
             }
             IpAddr::V6(addr) => {
-                let Some(own) = &mut self.ipv6 else { return Resolved::Never };
-                let Some(next_hop) = own.next_hop(addr) else { return Resolved::Never };
-                (next_hop.into(), own.neighbors.lookup(now, next_hop))
+                let Some(own) = &mut self.ipv6 else { return NEVER };
+                let Some(next_hop) = own.next_hop(addr) else { return NEVER };
+                (next_hop.into(), own.neighbors.lookup_hop(now, next_hop))
             }
         };
-        match found {
+        let resolved = match found {
             Lookup::Found(to) => Resolved::To(to),
             // The request goes out by handle_timeout, which is due at once now.
             Lookup::Pending => Resolved::Wait(next_hop),
             Lookup::Unreachable => Resolved::Never,
-        }
+        };
+        (resolved, hop)
     }
 }
 

@@ -389,7 +389,7 @@ impl Stack {
         let more = len < rest;
         match udp.to.ip() {
             IpAddr::V4(dst) => {
-                self.ipv4_headers(&mut buffer, to, (self.config.ipv4_addr, dst), Protocol::Udp, len);
+                self.ipv4_headers(&mut buffer, to, (self.config.ipv4_addr, dst), Protocol::Udp, len, 0);
                 let mut packet = ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]);
                 if udp.sent == 0 {
                     udp.ident = packet.ident().into();

@@ -26,6 +26,7 @@ use std::time::Duration;
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerId;
 
+use crate::iface::arp_cache::Hop;
 use crate::tcp::assembler::Assembler;
 use crate::tcp::congestion::Controller;
 use crate::tcp::ecn::Ecn;
@@ -116,6 +117,8 @@ pub(crate) struct Send {
     /// Since when the peer owes progress, in milliseconds modulo 2^32: it acknowledged something, or nothing
     /// was owed before.
     pub(crate) owed_since_ms: u32,
+    /// Where the next hop's hardware address stands.
+    pub(crate) hop: Hop,
 }
 
 /// Receive sequence variables.
@@ -285,6 +288,7 @@ impl Pcb {
                 may_fragment: false,
                 last_sent: now,
                 owed_since_ms: now.as_millis() as u32,
+                hop: Hop::NONE,
             },
             rcv: Receive {
                 nxt: rcv_nxt,
@@ -582,6 +586,10 @@ impl Pcb {
         self.rcv.assembler.as_ref().map_or(0, |assembler| assembler.len_bytes())
     }
 }
+
+/// An idle connection is mostly this: what is added is added a million times.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Pcb>() <= 472);
 
 const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
 

@@ -71,8 +71,19 @@ pub fn sum_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u16 {
 /// upper layer's header and its payload in bytes.
 #[inline]
 pub fn pseudo_header(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, protocol: Protocol, length: u32) -> u16 {
-    let total = words(src.into()) + words(dst.into()) + u64::from(u8::from(protocol)) + u64::from(length);
-    fold64(total)
+    pseudo_header_of(addresses(src, dst), protocol, length)
+}
+
+/// What two addresses add to such a sum, not folded.
+#[inline]
+pub(crate) fn addresses(src: impl Into<IpAddr>, dst: impl Into<IpAddr>) -> u64 {
+    words(src.into()) + words(dst.into())
+}
+
+/// The same, where the addresses are added up already.
+#[inline]
+pub(crate) const fn pseudo_header_of(addresses: u64, protocol: Protocol, length: u32) -> u16 {
+    fold64(addresses + protocol.number() as u64 + length as u64)
 }
 
 /// The sum of an address' 32-bit words.

@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Error, checksum, get_u16, get_u32, put_u16, put_u32};
+use super::{Error, checksum, get_u16, get_u32, put_u16};
 
 /// The bits of RFC 3168 section 5 of a packet that routers may mark.
 pub const ECN_ECT_0: u8 = 2;
@@ -66,7 +66,15 @@ impl From<u8> for Protocol {
 impl From<Protocol> for u8 {
     #[inline]
     fn from(value: Protocol) -> u8 {
-        match value {
+        value.number()
+    }
+}
+
+impl Protocol {
+    /// As headers have it.
+    #[inline]
+    pub const fn number(self) -> u8 {
+        match self {
             Protocol::Icmp => 1,
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
@@ -314,19 +322,20 @@ impl Repr {
     #[inline]
     pub fn emit<T: AsRef<[u8]> + AsMut<[u8]>>(&self, packet: &mut Packet<T>) {
         debug_assert!(self.payload_len <= MAX_PACKET_LEN - HEADER_LEN);
-        let bytes = packet.buffer.as_mut();
-        bytes[field::VERSION_IHL] = 0x45;
-        bytes[field::DSCP_ECN] = self.ecn & 3;
         let total_len = u16::try_from(HEADER_LEN + self.payload_len).unwrap_or(u16::MAX);
-        put_u16(bytes, field::TOTAL_LEN, total_len);
-        put_u16(bytes, field::IDENT, self.ident);
-        put_u16(bytes, field::FLAGS_FRAGMENT, DONT_FRAGMENT);
-        bytes[field::TTL] = self.ttl;
-        bytes[field::PROTOCOL] = self.protocol.into();
-        put_u16(bytes, field::CHECKSUM, 0);
-        put_u32(bytes, field::SOURCE, self.src_addr.to_bits());
-        put_u32(bytes, field::DESTINATION, self.dst_addr.to_bits());
-        let sum = checksum::sum(&bytes[..HEADER_LEN]);
+        // Whole words, which are summed before they are written: reading them back would wait for the stores.
+        let words = [
+            0x4500_0000 | u32::from(self.ecn & 3) << 16 | u32::from(total_len),
+            u32::from(self.ident) << 16 | u32::from(DONT_FRAGMENT),
+            u32::from(self.ttl) << 24 | u32::from(self.protocol.number()) << 16,
+            self.src_addr.to_bits(),
+            self.dst_addr.to_bits(),
+        ];
+        let sum = checksum::fold64(words.iter().map(|&word| u64::from(word)).sum());
+        let bytes = &mut packet.buffer.as_mut()[..HEADER_LEN];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
         put_u16(bytes, field::CHECKSUM, !sum);
     }
 }

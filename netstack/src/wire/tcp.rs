@@ -302,6 +302,16 @@ impl Options {
         }
     }
 
+    /// Whether there is nothing but timestamps, if those: all that most segments have.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.mss.is_none()
+            && self.window_scale.is_none()
+            && !self.sack_permitted
+            && self.fast_open.is_none()
+            && self.sack.is_empty()
+    }
+
     /// SACK blocks that fit beside the other options.
     fn sack_room(&self) -> usize {
         let room = MAX_HEADER_LEN - HEADER_LEN - self.len_without_sack();
@@ -325,6 +335,9 @@ impl Options {
     /// Length that `Options::emit` writes: a multiple of four, at most 40. SACK blocks that would not fit are left out.
     #[inline]
     pub fn len(&self) -> usize {
+        if self.is_plain() {
+            return self.timestamps.map_or(0, |_| usize::from(TIMESTAMPS_LEN));
+        }
         let blocks = self.sack_room();
         self.len_without_sack() + if blocks > 0 { 4 + 8 * blocks } else { 0 }
     }
@@ -335,7 +348,21 @@ impl Options {
     }
 
     /// Writes the options, each aligned as in RFC 7323 appendix A. `bytes` has exactly [`Options::len`] bytes.
+    #[inline]
     fn emit(&self, bytes: &mut [u8]) {
+        if self.is_plain() {
+            if let Some(Timestamps { value, echo_reply }) = self.timestamps {
+                let [a, b, c, d] = value.to_be_bytes();
+                let [e, f, g, h] = echo_reply.to_be_bytes();
+                let nop = option::NO_OPERATION;
+                bytes.copy_from_slice(&[nop, nop, option::TIMESTAMPS, 10, a, b, c, d, e, f, g, h]);
+            }
+            return;
+        }
+        self.emit_all(bytes);
+    }
+
+    fn emit_all(&self, bytes: &mut [u8]) {
         let mut at = 0;
         let mut put = |field: &[u8]| {
             bytes[at..at + field.len()].copy_from_slice(field);
@@ -545,10 +572,17 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         payload_sum: u16,
         payload_len: usize,
     ) {
+        self.fill_checksum_of(checksum::addresses(src, dst), payload_sum, payload_len);
+    }
+
+    /// The same, where the addresses are added up already.
+    #[inline]
+    pub(crate) fn fill_checksum_of(&mut self, addresses: u64, payload_sum: u16, payload_len: usize) {
         let header_len = self.header_len();
         self.set_checksum(0);
         let header = checksum::sum(&self.buffer.as_ref()[..header_len]);
-        let pseudo = checksum::pseudo_header(src, dst, Protocol::Tcp, (header_len + payload_len) as u32);
+        let length = (header_len + payload_len) as u32;
+        let pseudo = checksum::pseudo_header_of(addresses, Protocol::Tcp, length);
         // Header lengths are multiples of four, so the payload's words keep their places.
         self.set_checksum(!checksum::add(checksum::add(pseudo, header), payload_sum));
     }
@@ -562,8 +596,14 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         dst: impl Into<IpAddr>,
         payload_len: usize,
     ) {
+        self.fill_partial_checksum_of(checksum::addresses(src, dst), payload_len);
+    }
+
+    /// The same, where the addresses are added up already.
+    #[inline]
+    pub(crate) fn fill_partial_checksum_of(&mut self, addresses: u64, payload_len: usize) {
         let len = (self.header_len() + payload_len) as u32;
-        self.set_checksum(checksum::pseudo_header(src, dst, Protocol::Tcp, len));
+        self.set_checksum(checksum::pseudo_header_of(addresses, Protocol::Tcp, len));
     }
 }
 
@@ -618,16 +658,18 @@ impl Repr {
     #[inline]
     pub fn emit<T: AsRef<[u8]> + AsMut<[u8]>>(&self, packet: &mut Packet<T>) {
         let header_len = self.header_len();
-        let bytes = packet.buffer.as_mut();
-        put_u16(bytes, field::SOURCE_PORT, self.src_port);
-        put_u16(bytes, field::DESTINATION_PORT, self.dst_port);
-        put_u32(bytes, field::SEQUENCE, self.seq_number);
-        put_u32(bytes, field::ACKNOWLEDGMENT, self.ack_number);
-        bytes[field::DATA_OFFSET] = ((header_len / 4) as u8) << 4;
-        bytes[field::FLAGS] = self.flags.0;
-        put_u16(bytes, field::WINDOW, self.window);
-        put_u16(bytes, field::CHECKSUM, 0);
-        put_u16(bytes, field::URGENT, 0);
+        let bytes = &mut packet.buffer.as_mut()[..header_len];
+        // Whole words: whoever sums them soon need not wait for the stores.
+        let words = [
+            u32::from(self.src_port) << 16 | u32::from(self.dst_port),
+            self.seq_number,
+            self.ack_number,
+            (header_len as u32 / 4) << 28 | u32::from(self.flags.0) << 16 | u32::from(self.window),
+            0,
+        ];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
         self.options.emit(&mut bytes[field::OPTIONS..header_len]);
     }
 }
