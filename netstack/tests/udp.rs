@@ -9,6 +9,7 @@ use netstack::application::{Application, CloseReason, Datagrams, Key, Pcb, UdpSo
 use netstack::buffered::{Buffered, Handler};
 use netstack::connections::Connections;
 use netstack::device::Device;
+use netstack::device::ring::RingDevice;
 use netstack::device::tap::TapDevice;
 use netstack::driver::{self, Driver};
 use netstack::send_buffer::SendBuffer;
@@ -78,6 +79,15 @@ impl Application for Answers {
 
 type Net = Driver<TapDevice, Answers>;
 
+/// A stack on `device`.
+fn net<D: Device>(device: D) -> Driver<D, Answers> {
+    let mut config = driver::config(&device, OURS, 24).unwrap();
+    config.ipv6 = Some(Ipv6Config { addr: OURS6, prefix_len: 64, gateway: None });
+    let connections: Connected = Connections::new(|_| None);
+    let app = Answers { connections, got: Vec::new(), refused: Vec::new() };
+    Driver::new(device, Stack::new(config), app).unwrap()
+}
+
 /// Runs `test` with a stack on a TAP device, in a namespace of its own.
 fn with_tap(test: impl FnOnce(Net) + Send + 'static) {
     let run = move || {
@@ -92,17 +102,35 @@ fn with_tap(test: impl FnOnce(Net) + Send + 'static) {
             Ok(tap) => tap,
             Err(error) => return eprintln!("skipped: no TAP device in a namespace ({error})"),
         };
-        let mut config = driver::config(&tap, OURS, 24).unwrap();
-        config.ipv6 = Some(Ipv6Config { addr: OURS6, prefix_len: 64, gateway: None });
-        let connections: Connected = Connections::new(|_| None);
-        let app = Answers { connections, got: Vec::new(), refused: Vec::new() };
-        test(Driver::new(tap, Stack::new(config), app).unwrap());
+        test(net(tap));
+    };
+    thread::spawn(run).join().unwrap();
+}
+
+/// The same with rings on one end of a pair of interfaces.
+fn with_rings(test: impl FnOnce(Driver<RingDevice, Answers>) + Send + 'static) {
+    let run = move || {
+        let made = netns::Namespace::new().and_then(|namespace| {
+            namespace.enter()?;
+            link::create_veth("ours", "kernels")?;
+            link::add_address("kernels", KERNELS, 24)?;
+            link::set_up("ours")?;
+            link::set_up("kernels")?;
+            RingDevice::open("ours", true)
+        });
+        match made {
+            Ok(rings) => test(net(rings)),
+            Err(error) => eprintln!("skipped: no rings in a namespace ({error})"),
+        }
     };
     thread::spawn(run).join().unwrap();
 }
 
 /// Turns until `client`, in a thread of its own, is done.
-fn serve<T: Send + 'static>(net: &mut Net, client: impl FnOnce() -> T + Send + 'static) -> T {
+fn serve<D: Device, T: Send + 'static>(
+    net: &mut Driver<D, Answers>,
+    client: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let client = thread::spawn(client);
     let limit = Clock::now() + Duration::from_secs(30);
     while !client.is_finished() {
@@ -112,7 +140,7 @@ fn serve<T: Send + 'static>(net: &mut Net, client: impl FnOnce() -> T + Send + '
     client.join().unwrap()
 }
 
-fn turn(net: &mut Net) {
+fn turn<D: Device>(net: &mut Driver<D, Answers>) {
     let soon = net.events().clock().now() + Duration::from_millis(5);
     net.turn(Some(soon)).unwrap();
 }
@@ -242,52 +270,91 @@ fn set_segments(socket: &Kernels, bytes: libc::c_int) -> bool {
 /// Many datagrams in one frame, both ways, where the kernel can; each the same as if it had come by itself.
 #[test]
 fn many_datagrams_go_in_one_frame() {
-    with_tap(|mut net| {
+    with_tap(|net| {
         let can = net.device().capabilities().datagrams;
-        let socket = net.stack_mut().bind_udp(Some(PORT)).unwrap();
-        let client = kernels(KERNELS);
-        let to = client.local_addr().unwrap();
-        // One each way first, so that both know the other's address.
-        serve(&mut net, {
-            let client = client.try_clone().unwrap();
-            move || ask(&client, OURS, 10)
-        });
-        for (total, segment) in
-            [(40_000, 1000), (40_001, 1000), (1472, 1472), (65_000, 1450), (2000, 900), (64, 1)]
-        {
-            let sent = bytes(total);
-            let parts = total.div_ceil(usize::from(segment));
-            let frames = net.device().stats().tx_frames;
-            let payload = aggregate(&sent);
-            net.stack_mut().datagrams().send_segments(socket, to, payload, segment).unwrap();
-            let got = serve(&mut net, receiving(&client, parts));
-            assert!(got.iter().map(Vec::as_slice).eq(sent.chunks(segment.into())), "{total} by {segment}");
-            let frames = net.device().stats().tx_frames - frames;
-            assert!(if can { frames <= 3 } else { frames >= parts as u64 }, "{frames} frames for {parts}");
-        }
-        let datagrams = net.stack_mut().datagrams();
-        assert_eq!(
-            datagrams.send_segments(socket, to, aggregate(&[0; 65]), 1),
-            Err(SendError::TooLong),
-            "65"
-        );
-        if !set_segments(&client, 1000) {
-            return eprintln!("skipped: the kernel's sockets have no super-datagrams");
-        }
-        let before = net.app().got.len();
-        let frames = net.device().stats().rx_frames;
-        let sent = bytes(40_500);
-        client.send_to(&sent, (OURS, PORT)).unwrap();
-        let limit = Clock::now() + Duration::from_secs(30);
-        while net.app().got.len() < before + 41 {
-            assert!(Clock::now() < limit, "{} of 41", net.app().got.len() - before);
-            turn(&mut net);
-        }
-        let got = net.app().got[before..].iter().map(|(.., bytes)| bytes.as_slice());
-        assert!(got.eq(sent.chunks(1000)));
-        let frames = net.device().stats().rx_frames - frames;
-        assert!(if can { frames <= 4 } else { frames >= 41 }, "{frames} frames");
+        many_datagrams(net, can);
     });
+}
+
+/// By rings as well, while the interface cuts datagrams; and as single ones as soon as it does not.
+#[test]
+fn many_datagrams_go_in_one_slot() {
+    with_rings(|net| {
+        let features = link::tx_features("ours").unwrap();
+        let told = Command::new("ethtool").args(["-k", "ours"]).output();
+        if let Ok(told) = told {
+            let told = String::from_utf8_lossy(&told.stdout).contains("tx-udp-segmentation: on");
+            assert!(told || !features.datagrams, "it does not");
+            assert!(features.datagrams || !told || !kernel_is_6_2(), "it does");
+        }
+        assert_eq!(net.device().capabilities().datagrams, features.datagrams && features.checksum);
+        many_datagrams(net, features.datagrams);
+    });
+    with_rings(|net| {
+        let off = Command::new("ethtool").args(["-K", "ours", "tx-udp-segmentation", "off"]).status();
+        if !off.is_ok_and(|status| status.success()) {
+            return eprintln!("skipped: no ethtool, or a feature that stays");
+        }
+        assert!(!link::tx_features("ours").unwrap().datagrams);
+        drop(net);
+        let rings = self::net(RingDevice::open("ours", true).unwrap());
+        assert!(!rings.device().capabilities().datagrams);
+        many_datagrams_out(rings, false);
+    });
+}
+
+fn kernel_is_6_2() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|text| text.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(2))
+}
+
+/// Out, then in.
+fn many_datagrams<D: Device>(net: Driver<D, Answers>, can: bool) {
+    let (mut net, client) = many_datagrams_out(net, can);
+    if !set_segments(&client, 1000) {
+        return eprintln!("skipped: the kernel's sockets have no super-datagrams");
+    }
+    let before = net.app().got.len();
+    let frames = net.device().stats().rx_frames;
+    let sent = bytes(40_500);
+    client.send_to(&sent, (OURS, PORT)).unwrap();
+    let limit = Clock::now() + Duration::from_secs(30);
+    while net.app().got.len() < before + 41 {
+        assert!(Clock::now() < limit, "{} of 41", net.app().got.len() - before);
+        turn(&mut net);
+    }
+    let got = net.app().got[before..].iter().map(|(.., bytes)| bytes.as_slice());
+    assert!(got.eq(sent.chunks(1000)));
+    let frames = net.device().stats().rx_frames - frames;
+    assert!(if can { frames <= 4 } else { frames >= 41 }, "{frames} frames");
+}
+
+fn many_datagrams_out<D: Device>(mut net: Driver<D, Answers>, can: bool) -> (Driver<D, Answers>, Kernels) {
+    let socket = net.stack_mut().bind_udp(Some(PORT)).unwrap();
+    let client = kernels(KERNELS);
+    let to = client.local_addr().unwrap();
+    // One each way first, so that both know the other's address.
+    serve(&mut net, {
+        let client = client.try_clone().unwrap();
+        move || ask(&client, OURS, 10)
+    });
+    for (total, segment) in
+        [(40_000, 1000), (40_001, 1000), (1472, 1472), (65_000, 1450), (2000, 900), (64, 1)]
+    {
+        let sent = bytes(total);
+        let parts = total.div_ceil(usize::from(segment));
+        let frames = net.device().stats().tx_frames;
+        let payload = aggregate(&sent);
+        net.stack_mut().datagrams().send_segments(socket, to, payload, segment).unwrap();
+        let got = serve(&mut net, receiving(&client, parts));
+        assert!(got.iter().map(Vec::as_slice).eq(sent.chunks(segment.into())), "{total} by {segment}");
+        let frames = net.device().stats().tx_frames - frames;
+        assert!(if can { frames <= 3 } else { frames >= parts as u64 }, "{frames} frames for {parts}");
+    }
+    let datagrams = net.stack_mut().datagrams();
+    assert_eq!(datagrams.send_segments(socket, to, aggregate(&[0; 65]), 1), Err(SendError::TooLong), "65");
+    (net, client)
 }
 
 /// What takes so many datagrams from a socket of the kernel's.

@@ -144,7 +144,7 @@ impl Device for RingDevice {
             checksum: self.offload && self.features.checksum,
             segmentation: (self.offload && self.features.segmentation).then_some(MAX_SEGMENTATION),
             gather: true,
-            datagrams: false,
+            datagrams: self.offload && self.features.checksum && self.features.datagrams,
         }
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
@@ -174,6 +175,8 @@ pub struct TxFeatures {
     pub checksum: bool,
     /// It cuts TCP super-segments.
     pub segmentation: bool,
+    /// It cuts several datagrams of UDP under one header, and packet sockets know how to ask for it.
+    pub datagrams: bool,
 }
 
 /// What the interface does for who sends through it, as `ethtool -k` tells and `ethtool -K` changes.
@@ -189,7 +192,75 @@ pub fn tx_features(name: &str) -> io::Result<TxFeatures> {
         ask_ethtool(name, &mut value)?;
         Ok(value[1] != 0)
     };
-    Ok(TxFeatures { checksum: get(ETHTOOL_GTXCSUM)?, segmentation: get(ETHTOOL_GTSO)? })
+    Ok(TxFeatures {
+        checksum: get(ETHTOOL_GTXCSUM)?,
+        segmentation: get(ETHTOOL_GTSO)?,
+        datagrams: headers_tell_of_datagrams() && cuts_datagrams(name)?,
+    })
+}
+
+/// Whether the kernel knows virtio-net headers of UDP super-datagrams: from 6.2 on. Earlier ones refuse the
+/// frame.
+fn headers_tell_of_datagrams() -> bool {
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        let uname = rustix::system::uname();
+        let release = uname.release().to_string_lossy();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|text| text.parse().ok());
+        (numbers.next(), numbers.next()) >= (Some(6u32), Some(2u32))
+    })
+}
+
+/// Names of features have so many bytes, zeros included (`ETH_GSTRING_LEN`).
+const FEATURE_NAME_LEN: usize = 32;
+
+/// No kernel has as many features.
+const MAX_FEATURES: usize = 256;
+
+/// Whether `tx-udp-segmentation` is on.
+fn cuts_datagrams(name: &str) -> io::Result<bool> {
+    const ETHTOOL_GFEATURES: u32 = 0x3a;
+    // Which one it is, is the kernel's to say, and the same for all interfaces.
+    static NUMBER: OnceLock<Option<usize>> = OnceLock::new();
+    let number = match NUMBER.get() {
+        Some(number) => *number,
+        None => {
+            let number = feature_number(name, "tx-udp-segmentation")?;
+            *NUMBER.get_or_init(|| number)
+        }
+    };
+    let Some(number) = number else { return Ok(false) };
+    // struct ethtool_gfeatures { u32 cmd, size; struct { u32 available, requested, active, never_changed; }
+    // features[]; }
+    let mut words = [0; 2 + 4 * MAX_FEATURES / 32];
+    words[..2].copy_from_slice(&[ETHTOOL_GFEATURES, (MAX_FEATURES / 32) as u32]);
+    ask_ethtool(name, &mut words)?;
+    Ok(words[2 + 4 * (number / 32) + 2] >> (number % 32) & 1 != 0)
+}
+
+/// Which of the features that the kernel knows has that name.
+fn feature_number(name: &str, feature: &str) -> io::Result<Option<usize>> {
+    const ETHTOOL_GSSET_INFO: u32 = 0x37;
+    const ETHTOOL_GSTRINGS: u32 = 0x1b;
+    const ETH_SS_FEATURES: u32 = 4;
+    // struct ethtool_sset_info { u32 cmd, reserved; u64 sset_mask; u32 data[]; }
+    let mask = (1u64 << ETH_SS_FEATURES).to_ne_bytes();
+    let half = |at: usize| u32::from_ne_bytes([mask[at], mask[at + 1], mask[at + 2], mask[at + 3]]);
+    let mut count = [ETHTOOL_GSSET_INFO, 0, half(0), half(4), 0];
+    ask_ethtool(name, &mut count)?;
+    let count = count[4] as usize;
+    if count > MAX_FEATURES {
+        return Ok(None);
+    }
+    // struct ethtool_gstrings { u32 cmd, string_set, len; u8 data[]; }
+    let mut words = vec![0u32; 3 + count * FEATURE_NAME_LEN / 4];
+    words[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32]);
+    ask_ethtool(name, &mut words)?;
+    let names: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let is_it = |bytes: &[u8]| {
+        bytes.strip_prefix(feature.as_bytes()).is_some_and(|rest| rest.iter().all(|&byte| byte == 0))
+    };
+    Ok(names.chunks_exact(FEATURE_NAME_LEN).position(is_it))
 }
 
 /// The name of the interface's driver, as `ethtool -i` tells.
@@ -207,7 +278,7 @@ pub fn driver(name: &str) -> io::Result<String> {
 }
 
 /// A command of ethtool's, which is the first word, and its answer.
-fn ask_ethtool<const N: usize>(name: &str, words: &mut [u32; N]) -> io::Result<()> {
+fn ask_ethtool(name: &str, words: &mut [u32]) -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     let mut request = interface_request(name)?;
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
