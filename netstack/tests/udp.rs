@@ -288,7 +288,12 @@ fn many_datagrams_go_in_one_slot() {
             assert!(features.datagrams || !told || !kernel_is_6_2(), "it does");
         }
         assert_eq!(net.device().capabilities().datagrams, features.datagrams && features.checksum);
-        many_datagrams(net, features.datagrams);
+        if kernel_is_6_2() {
+            many_datagrams(net, features.datagrams);
+        } else {
+            // Older kernels hand on no super-datagrams to packet sockets, and drop what is sent so.
+            many_datagrams_out(net, features.datagrams);
+        }
     });
     with_rings(|net| {
         let off = Command::new("ethtool").args(["-K", "ours", "tx-udp-segmentation", "off"]).status();

@@ -131,7 +131,7 @@ impl fmt::Display for DeviceError {
             DeviceError::OneQueue(name) => write!(
                 f,
                 "{name} was made with one queue: make it with `ip tuntap add {name} mode tap multi_queue vnet_hdr`, or let it be \
-                 made here, or have one thread"
+                 made here, or leave --workers (of `swamp`: --threads) out"
             ),
             DeviceError::Share(name, error) => {
                 write!(f, "{name}'s frames cannot be shared by threads: {error}")

@@ -193,10 +193,11 @@ impl Lab {
             Kind::FastCgi(_) => self.start_program().map(Some),
             _ => Ok(None),
         };
-        let child = command.spawn();
+        // Without its program no server is started: nobody would end it.
+        let started = behind.and_then(|behind| Running::new(command.spawn()?, behind));
         self.client.enter()?;
         sched_setaffinity(None, &self.client_cpu)?;
-        let mut running = Running::new(child?, behind?)?;
+        let mut running = started?;
         running.wait_until_it_listens(server)?;
         Ok(running)
     }
@@ -394,7 +395,7 @@ fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
 /// Of `/proc/PID/stat`: the time of children, which it gives in hundredths of a second (`proc_pid_stat(5)`).
 fn children_ns(stat: &str) -> Option<u64> {
     const NS_A_TICK: u64 = 10_000_000;
-    // The name in parentheses may hold anything. ProgramBehind it, fields 16 and 17 counted from 1.
+    // The name in parentheses may hold anything. Behind it, fields 16 and 17 counted from 1.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(16 - 3);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
