@@ -175,7 +175,8 @@ fn other_classes() {
     );
 }
 
-/// What has to be told where in the stream it is, though no state knows: the output, a new value, or what is summed.
+/// What has to be told where in the stream it is, though no state knows: the output, a new value, or what is
+/// summed.
 #[test]
 fn places_without_states() {
     for body in [
