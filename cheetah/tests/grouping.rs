@@ -103,8 +103,8 @@ fn a_page_and_what_it_embeds_are_one_reading() {
     assert!(grouped < apart && apart < ungrouped, "{grouped}, {apart}, {ungrouped}");
 }
 
-/// Blocks of a page's neighbours are blocks of the page, too, where they meet; what is missing between them
-/// is one reading, whichever file of the group is asked for first.
+/// Blocks of a page's neighbours are blocks of the page, too, where they meet. Of a group, what lies from the
+/// file on that is asked for and is missing, up to 2 MiB or a quarter of the cache, is one reading.
 #[test]
 fn what_is_missing_of_a_group_is_one_reading() {
     let folder = tempfile::tempdir().unwrap();

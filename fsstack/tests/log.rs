@@ -682,6 +682,51 @@ fn what_was_wanted_together_is_so_after_it_was_packed_again() {
     assert!(image.lookup("p/z.html").unwrap().group_bytes() > 0);
 }
 
+/// A file that is to lie elsewhere leaves its group, by whichever name that was said, and the others stay
+/// one.
+#[test]
+fn a_group_is_one_still_without_a_file_that_lies_elsewhere() {
+    use fsstack::Builder;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    for (elsewhere, has_two_names) in [
+        ("p.html", false),
+        ("p.html", true),
+        ("z.html", true),
+        ("c.png", false),
+        ("a.png", false),
+        ("x", true),
+    ] {
+        let mut builder = Builder::in_memory(&Default::default()).unwrap();
+        for name in ["0", "p.html", "c.png", "b.css", "a.png", "x"] {
+            let contents = bytes(5000, name.len() as u8);
+            builder.file(name.as_bytes(), time(3), &mut &contents[..], |_| Vec::new()).unwrap();
+            if name == "a.png" {
+                builder.group(b"p.html");
+            }
+        }
+        if has_two_names {
+            builder.link(b"p.html", b"z.html").unwrap();
+        }
+        fs::write(&path, builder.finish().unwrap().0.into_bytes()).unwrap();
+        let mut log = Log::convert(&path, &options()).unwrap();
+        log.compact(&[elsewhere.as_bytes().to_vec()]).unwrap();
+        let packed = Generation::open(&path, &options()).unwrap();
+        let image = packed.packed_image().unwrap();
+        let first = if elsewhere == "z.html" { "p.html" } else { elsewhere };
+        let at = |name: &str| image.lookup(name).unwrap().extents()[0];
+        assert!(at(first).offset < at("0").offset, "{elsewhere} lies first");
+        assert_eq!(image.lookup(elsewhere).unwrap().group_bytes(), 0, "{elsewhere} is wanted alone");
+        let left: Vec<_> =
+            ["p.html", "c.png", "b.css", "a.png"].into_iter().filter(|n| *n != first).collect();
+        let last = at(left[left.len() - 1]);
+        for name in &left[..left.len() - 1] {
+            let reaches = at(name).offset + image.lookup(name).unwrap().group_bytes();
+            assert_eq!(reaches, last.offset + last.len, "{name}, {elsewhere} being elsewhere");
+        }
+    }
+}
+
 /// Nothing limits the names of a file but the change that gives it one.
 #[test]
 fn a_packed_file_may_have_more_names_than_a_change_gives_it() {

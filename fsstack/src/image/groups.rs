@@ -1,6 +1,6 @@
 //! What is wanted together, as it is told while an image is written: so that each file, and not the first
-//! alone, can say how much of its group lies from it on. What is missing of a group is read together then,
-//! whatever of it is there.
+//! alone, can say how much of its group lies from it on. Whichever is asked for first, what lies from
+//! it on and is missing, up to 2 MiB, a quarter of the cache, or a block that is there, is one reading then.
 
 use std::ops::Range;
 

@@ -24,15 +24,10 @@ impl Generation {
         for path in paths {
             packer.add(path)?;
         }
-        let layout = self.packed_image_of_log().map(|image| before(&self.tree, image)).unwrap_or_default();
-        let mut in_place = HashSet::new();
+        let layout = self.packed_image_of_log().map(|image| packer.before(image)).unwrap_or_default();
         for Relaid { path, ends_group_of } in layout {
-            if packer.add(path)? {
-                in_place.insert(path);
-            }
-            // Behind one that lies elsewhere now is much that nobody wants with it.
-            let firsts = ends_group_of.into_iter().filter(|first| in_place.contains(first));
-            firsts.for_each(|first| packer.builder.group(first));
+            packer.add(path)?;
+            ends_group_of.into_iter().for_each(|first| packer.builder.group(first));
         }
         for (path, _) in self.tree.iter() {
             packer.add(path)?;
@@ -51,9 +46,9 @@ struct Packer<'a, D> {
 }
 
 impl<D: DeviceMut> Packer<'_, D> {
-    /// Adds what is at a path, if something is and it is not there yet. Whether that was a file's contents.
-    fn add(&mut self, path: &[u8]) -> Result<bool, LogError> {
-        let Some((path, node)) = self.tree.get(path) else { return Ok(false) };
+    /// Adds what is at a path, if something is and it is not there yet.
+    fn add(&mut self, path: &[u8]) -> Result<(), LogError> {
+        let Some((path, node)) = self.tree.get(path) else { return Ok(()) };
         match node {
             Node::Directory(mtime) if path.is_empty() && *mtime == Mtime::default() => {}
             Node::Directory(mtime) => {
@@ -65,7 +60,7 @@ impl<D: DeviceMut> Packer<'_, D> {
                 if let Some(id) = self.tree.several(path) {
                     if let Some(first) = self.several.get(&id) {
                         self.builder.link(first, path)?;
-                        return Ok(false);
+                        return Ok(());
                     }
                     self.several.insert(id, path);
                 }
@@ -76,13 +71,44 @@ impl<D: DeviceMut> Packer<'_, D> {
                     return Err(error.into());
                 }
                 built?;
-                return Ok(true);
             }
             // Journals say what these are.
             Node::Special(..) => {}
             Node::Whole(_) | Node::Runs(_) => {}
         }
-        Ok(false)
+        Ok(())
+    }
+
+    /// The files that were packed before and are there still, whatever they hold now, in the order in which
+    /// they lay. Those that were added already lie elsewhere, so they are of no group: what is left of it
+    /// begins with its next file.
+    fn before<'a>(&self, image: &'a Image) -> Vec<Relaid<'a>> {
+        let mut lay: Vec<(u64, Inode<'a>)> = (image.inodes())
+            .filter(|inode| inode.first_name().id() == inode.id())
+            .filter_map(|inode| Some((inode.extents().first()?.offset, inode)))
+            .collect();
+        lay.sort_unstable_by_key(|(offset, _)| *offset);
+        // Two files that were packed may be one now.
+        let mut several = HashSet::new();
+        let mut stays = |path: &[u8]| {
+            let id = self.tree.several(path);
+            let is_first = id.is_none_or(|id| several.insert(id) && !self.several.contains_key(&id));
+            is_first && !self.done.contains(path) && self.tree.node(path).is_some_and(Node::is_file)
+        };
+        let mut placed: Vec<Relaid<'a>> = Vec::with_capacity(lay.len());
+        let mut open = OpenGroups::new();
+        for (offset, inode) in lay {
+            close(&mut placed, &mut open, offset);
+            if stays(inode.path()) {
+                if inode.group_bytes() > 0 {
+                    let end = offset.saturating_add(inode.group_bytes());
+                    open.entry(end).or_insert((placed.len(), inode.path()));
+                }
+                placed.push(Relaid { path: inode.path(), ends_group_of: Vec::new() });
+            }
+        }
+        close(&mut placed, &mut open, u64::MAX);
+        placed
     }
 }
 
@@ -96,31 +122,6 @@ struct Relaid<'a> {
 /// Groups that are not at their ends: by these, the place of the first file, and its path. The others of a
 /// group reach to the same end.
 type OpenGroups<'a> = BTreeMap<u64, (usize, &'a [u8])>;
-
-/// The files that were packed before and are there still, whatever they hold now, in the order in which they
-/// lay.
-fn before<'a>(tree: &Tree, image: &'a Image) -> Vec<Relaid<'a>> {
-    let mut lay: Vec<(u64, Inode<'a>)> = (image.inodes())
-        .filter(|inode| inode.first_name().id() == inode.id())
-        .filter_map(|inode| Some((inode.extents().first()?.offset, inode)))
-        .collect();
-    lay.sort_unstable_by_key(|(offset, _)| *offset);
-    let is_there = |inode: Inode<'_>| tree.node(inode.path()).is_some_and(|node| node.is_file());
-    let mut placed: Vec<Relaid<'a>> = Vec::with_capacity(lay.len());
-    let mut open = OpenGroups::new();
-    for (offset, inode) in lay {
-        close(&mut placed, &mut open, offset);
-        if is_there(inode) {
-            if inode.group_bytes() > 0 {
-                let end = offset.saturating_add(inode.group_bytes());
-                open.entry(end).or_insert((placed.len(), inode.path()));
-            }
-            placed.push(Relaid { path: inode.path(), ends_group_of: Vec::new() });
-        }
-    }
-    close(&mut placed, &mut open, u64::MAX);
-    placed
-}
 
 /// Ends the groups that reach no farther than `offset` with the file that was placed last, if that is not
 /// their first.
