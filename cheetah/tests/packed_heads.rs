@@ -37,7 +37,7 @@ fn heads_made_of_it_are_those_that_would_be_stored() {
 fn what_no_head_may_say_is_refused() {
     let good = encode(&facts(None)).unwrap();
     assert!(decode(&good, 1235).is_none());
-    for at in [0, 4, 6, 7, 27, good.len() - 1] {
+    for at in [0, 4, 6, 7, 27, good.len() - 5, good.len() - 3, good.len() - 1] {
         let mut bad = good.clone();
         bad[at] = if at == 4 { 99 } else { b'\n' };
         assert!(decode(&bad, 1234).is_none(), "byte {at}");
@@ -45,18 +45,87 @@ fn what_no_head_may_say_is_refused() {
     assert!(decode(&good[..good.len() - 1], 1234).is_none());
     let long = [b'x'; 256];
     assert!(encode(&Facts { content_type: &long, ..facts(None) }).is_none());
+    assert!(encode(&Facts { content_type: b"", ..facts(None) }).is_none());
+    for (etag, is_tag) in [
+        (&b"\"\""[..], true),
+        (b"\"a,W/\xff!~\"", true),
+        (b"", false),
+        (b"\"", false),
+        (b"abc", false),
+        (b"\"abc", false),
+        (b"abc\"", false),
+        (b"W/\"abc\"", false),
+        (b"\"a\"c\"", false),
+        (b"\"a\", \"c\"", false),
+        (b"\"a c\"", false),
+    ] {
+        let validators = Validators { etag, last_modified: 0 };
+        assert_eq!(encode(&Facts { validators, ..facts(None) }).is_some(), is_tag, "{etag:?}");
+        // Without asking who encodes.
+        let mut area = good[..good.len() - 5].to_vec();
+        area[7] = etag.len() as u8;
+        area.extend_from_slice(etag);
+        assert_eq!(decode(&area, 1234).is_some(), is_tag, "{etag:?}");
+    }
+}
+
+/// What is read of an area goes into heads from which the same is read.
+fn heads_are_whole(area: &[u8]) -> Result<bool, TestCaseError> {
+    let Some(facts) = decode(area, 1234) else { return Ok(false) };
+    let heads = headers::encode(&facts);
+    let Some(places) = headers::Area::decode(&heads, 1234) else {
+        return Err(TestCaseError::fail("no heads"));
+    };
+    prop_assert_eq!(&heads[places.content_type], facts.content_type);
+    prop_assert_eq!(&heads[places.etag], facts.validators.etag);
+    let again = encode(&facts);
+    let again = again.as_deref().and_then(|area| decode(area, 1234));
+    prop_assert_eq!(again.map(|facts| headers::encode(&facts)), Some(heads));
+    Ok(true)
+}
+
+/// Whole areas, the lengths being those of what stands there, and mostly of bytes that may.
+fn areas() -> impl Strategy<Value = Vec<u8>> {
+    let value = || {
+        let byte = prop_oneof![20 => 0x21u8..0x7f, 1 => any::<u8>()];
+        prop::collection::vec(byte, 0..20)
+    };
+    let etag = prop_oneof![value(), value().prop_map(|inside| [b"\"", &inside[..], b"\""].concat())];
+    (0u8..6, any::<u8>(), any::<u64>(), value(), etag).prop_map(|(coding, bits, modified, kind, etag)| {
+        let lens = [coding, bits, kind.len() as u8, etag.len() as u8];
+        [b"HHF1", &lens[..], &modified.to_le_bytes(), &1234u64.to_le_bytes(), &kind, &etag].concat()
+    })
+}
+
+/// That the property below is about something: more than a few of its areas are read.
+#[test]
+fn many_of_the_areas_are_read() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let read = (0..500).filter(|_| {
+        let area = areas().new_tree(&mut runner).unwrap().current();
+        heads_are_whole(&area).unwrap()
+    });
+    assert!((50..450).contains(&read.count()));
 }
 
 proptest! {
+    #[test]
+    fn of_any_area_heads_are_whole(area in areas()) {
+        heads_are_whole(&area)?;
+    }
+
+    #[test]
+    fn of_any_bytes_behind_the_magic_heads_are_whole(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        heads_are_whole(&[&b"HHF1"[..], &bytes].concat())?;
+    }
+
     #[test]
     fn of_any_bytes_heads_are_whole(at in 0usize..60, value: u8) {
         let mut bytes = encode(&facts(None)).unwrap();
         let len = bytes.len();
         bytes[at % len] = value;
-        if let Some(facts) = decode(&bytes, 1234) {
-            let area = headers::encode(&facts);
-            prop_assert!(headers::Area::decode(&area, 1234).is_some());
-        }
+        heads_are_whole(&bytes)?;
     }
 }
 

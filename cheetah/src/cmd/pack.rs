@@ -38,8 +38,8 @@ pub(super) struct Arguments {
     /// small files (size), or what an access log of this server says is asked for most (log=FILE)
     #[arg(long, value_name = "LAYOUT", default_value = "name")]
     layout: LayoutName,
-    /// Store what response heads say in place of the heads, which are made when a file is first looked up:
-    /// some 450 bytes a file less
+    /// Store what response heads say in place of the heads, some 450 bytes a file less: they are made when a
+    /// file is looked up, of an image of 64 MiB and more, and of a smaller or changed one when it is opened
     #[arg(long)]
     short_heads: bool,
 }

@@ -1,6 +1,7 @@
 //! What the heads of a file say, without their words: an application area of some 90 bytes in place of some
-//! 540. The words are the same for every file and stand once, in the program, which makes the heads when the
-//! file is first looked up.
+//! 540. The words are the same for every file and stand once, in the program, which makes the heads when a
+//! file is looked up, of a packed image of 64 MiB and more, and otherwise of all files when the image is
+//! opened.
 //!
 //! ```text
 //!   0   4  magic "HHF1"
@@ -22,7 +23,7 @@ use crate::http::headers::Facts;
 const MAGIC: &[u8; 4] = b"HHF1";
 const PREFIX_BYTES: usize = 24;
 
-/// The area; `None` if something is longer than it has room for.
+/// The area; `None` if something is longer than it has room for, or is what no head may say.
 pub fn encode(facts: &Facts<'_>) -> Option<Vec<u8>> {
     let Facts { content_type, coding, varies, dictionary, size, validators } = facts;
     let len = |value: &[u8]| u8::try_from(value.len()).ok();
@@ -34,7 +35,7 @@ pub fn encode(facts: &Facts<'_>) -> Option<Vec<u8>> {
     area.extend_from_slice(&size.to_le_bytes());
     area.extend_from_slice(content_type);
     area.extend_from_slice(validators.etag);
-    Some(area)
+    decode(&area, *size).is_some().then_some(area)
 }
 
 /// Reads an area that belongs to a file of `size` bytes; `None` if it is none of ours, or says what no head
@@ -51,6 +52,11 @@ pub fn decode(bytes: &[u8], size: u64) -> Option<Facts<'_>> {
         return None;
     }
     let (content_type, etag) = values.split_at(type_len);
+    // A condition that names it could never be true otherwise.
+    let opaque = etag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if content_type.is_empty() || opaque.iter().any(|byte| matches!(byte, b'"' | b' ')) {
+        return None;
+    }
     let coding = match usize::from(prefix[4]) {
         0 => None,
         number => Some(*Coding::ALL.get(number - 1)?),

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use fsstack::image::build::Mtime;
 use fsstack::log::{ChangeError, Contents, Generation, Log, LogError, OpenFile, Receipt};
 
-use super::entry::area_of;
+use super::entry::etag_of;
 use super::pack::{Observed, Seen, is_typed_alike, name};
 use crate::http::coding::Coding;
 use crate::http::content_type::{coding, content_type};
@@ -100,7 +100,7 @@ pub fn make_missing_heads(log: &mut Log) -> Result<(), LogError> {
         if entry.names().next().is_some_and(|first| first != entry.path()) {
             continue;
         }
-        if area_of(entry.app()?, entry.size()).is_none() {
+        if etag_of(entry.app()?, entry.size()).is_none() {
             let by = entry.names().min_by_key(|path| strangeness(path)).unwrap_or(entry.path());
             remake_heads(log, by)?;
         }

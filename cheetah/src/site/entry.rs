@@ -61,6 +61,15 @@ pub(super) fn area_of(app: &[u8], size: u64) -> Option<(Area, Option<Shared>)> {
     Some((Area::decode(&made, size)?, Some(made.into())))
 }
 
+/// The entity tag in the application area of a file of `size` bytes, for which no heads are made; `None` if
+/// [`area_of`] has none.
+pub(super) fn etag_of(app: &[u8], size: u64) -> Option<&[u8]> {
+    match Area::decode(app, size) {
+        Some(area) => app.get(area.etag),
+        None => Some(head_facts::decode(app, size)?.validators.etag),
+    }
+}
+
 /// The application area of a file that has none, with heads by its name, and where things lie in it.
 pub(super) fn made_area(name: &[u8], size: u64, etag: &str, last_modified: u64) -> (Area, Shared) {
     let coded = content_type::coding(name);
