@@ -4,6 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use fsstack::image::build::Mtime;
+use fsstack::log::Generation;
+use fsstack::{BuildOptions, Builder, OpenOptions};
+
 fn cheetah(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).current_dir(folder).output().unwrap()
 }
@@ -125,4 +129,71 @@ fn a_site_whose_rules_are_wrong_is_not_packed() {
     let text = stderr(&output);
     assert!(text.contains("/_redirects, line 2") && text.contains("begin it with a slash"), "{text}");
     assert!(!folder.path().join("other.img").exists());
+}
+
+/// Which contents are those that their tags are of; and of how many files that can be told.
+#[test]
+fn files_are_compared_with_their_tags_as_far_as_they_have_some() {
+    let folder = packed();
+    let at = folder.path();
+    let fsck = |image: &str| {
+        let output = cheetah(at, &["fsck", "--tags", image]);
+        let json = cheetah(at, &["fsck", "--tags", "--json", image]);
+        assert_eq!(output.status.code(), json.status.code());
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!(output.status.success(), json["sound"] == true);
+        (output, json)
+    };
+    for (image, options) in [("site.img", &[][..]), ("short.img", &["--short-heads"])] {
+        let packed = cheetah(at, &[&["pack", "site", "-o", image], options].concat());
+        assert!(packed.status.success(), "{}", stderr(&packed));
+        let (output, json) = fsck(image);
+        assert!(
+            stdout(&output).ends_with("; 3 of 3 files compared with their tags\n"),
+            "{}",
+            stdout(&output)
+        );
+        assert_eq!(json["tags"], serde_json::json!({"compared": 3, "files": 3}));
+        // Without its area there is nothing to compare with, and nobody is told otherwise.
+        fs::write(at.join("word"), "b").unwrap();
+        let put = cheetah(at, &["put", image, "docs/a.txt", "word", "--at", "7"]);
+        assert!(put.status.success(), "{}", stderr(&put));
+        let (output, json) = fsck(image);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(
+            stdout(&output).ends_with("; 2 of 3 files compared with their tags\n"),
+            "{}",
+            stdout(&output)
+        );
+        assert_eq!(json["tags"], serde_json::json!({"compared": 2, "files": 3}));
+        // Packing it again makes one.
+        assert!(cheetah(at, &["compact", image]).status.success());
+        assert!(stdout(&fsck(image).0).contains("; 3 of 3 files"));
+    }
+    let [long, short] = ["site.img", "short.img"].map(|image| {
+        let stat = cheetah(at, &["stat", "--json", image, "index.html"]);
+        let stat: serde_json::Value = serde_json::from_slice(&stat.stdout).unwrap();
+        stat["application_bytes"].as_u64().unwrap()
+    });
+    assert!(short * 4 < long, "{short} of {long}");
+    assert!(!stdout(&cheetah(at, &["fsck", "site.img"])).contains("tags"), "where nobody asked");
+    let area = {
+        let generation = Generation::open(&at.join("short.img"), &OpenOptions::default()).unwrap();
+        generation.find("index.html").unwrap().app().unwrap().to_vec()
+    };
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    for number in 0..103 {
+        let path = format!("{number:03}.html");
+        builder.file(path.as_bytes(), Mtime::default(), &mut &b"<p>hullo"[..], |_| area.clone()).unwrap();
+    }
+    builder.file(b"z", Mtime::default(), &mut &b"no area"[..], |_| Vec::new()).unwrap();
+    fs::write(at.join("forged.img"), builder.finish().unwrap().0.into_bytes()).unwrap();
+    assert!(cheetah(at, &["fsck", "forged.img"]).status.success(), "to checksums it is sound");
+    let (output, json) = fsck("forged.img");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("damaged") && stdout(&output).contains("; 103 of 104 files compared"));
+    let text = stderr(&output);
+    assert!(text.contains("forged.img: `000.html`: its contents have the tag"), "{text}");
+    assert!(text.contains("103 problems"), "{text}");
+    assert_eq!((json["problems"].as_array().unwrap().len(), &json["more_problems"]), (100, &3.into()));
 }

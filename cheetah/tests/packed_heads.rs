@@ -7,6 +7,7 @@ use cheetah::http::head_facts::{decode, encode};
 use cheetah::http::headers::{self, Facts};
 use cheetah::site::pack;
 use cheetah::site::tags::compare;
+use fsstack::fs::Access;
 use fsstack::image::build::Mtime;
 use fsstack::log::{Generation, Log};
 use fsstack::{BuildOptions, Builder, Image, OpenOptions};
@@ -149,11 +150,37 @@ fn other_contents_with_sound_checksums_are_found() {
         let generation = Generation::open(&path, &OpenOptions::default()).unwrap();
         assert!(generation.check(|_| {}).problems.is_empty(), "to checksums it is sound");
         let mut seen = 0;
-        let compared = compare(&generation, |bytes| seen = bytes).unwrap();
-        assert_eq!((compared.files, seen), (2, 18));
+        let compared = compare(&generation, |bytes| seen = bytes);
+        assert_eq!((compared.compared, compared.files, seen), (3, 4, 18), "names, and bytes once");
         assert!(compared.problems.len() == 1 && compared.problems[0].starts_with("`b.html`: "));
     };
     check();
     drop(Log::convert(&path, &OpenOptions::default()).unwrap());
     check();
+}
+
+/// What cannot be read is told of that file, and of many files not more than a hundred sentences.
+#[test]
+fn files_that_cannot_be_read_are_problems_of_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("site.img");
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    for number in 0..120 {
+        let contents = vec![number; 5000];
+        pack::add(&mut builder, format!("{number:03}").as_bytes(), Mtime::default(), &contents[..]).unwrap();
+    }
+    std::fs::write(&path, builder.finish().unwrap().0.into_bytes()).unwrap();
+    let options = || OpenOptions { access: Access::Blocks, ..OpenOptions::default() };
+    let generation = Generation::open(&path, &options()).unwrap();
+    let whole = compare(&generation, |_| {});
+    assert_eq!((whole.compared, whole.files, whole.problems.len()), (120, 120, 0));
+    // As when somebody cuts it meanwhile: in an image that was opened, and of which nothing is in memory.
+    let generation = Generation::open(&path, &options()).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(8 << 10).unwrap();
+    let cut = compare(&generation, |_| {});
+    assert_eq!(cut.files, 120);
+    assert_eq!(cut.compared + cut.problems.len() as u64 + cut.more_problems, 120);
+    assert_eq!(cut.problems.len(), 100);
+    assert!(cut.more_problems > 0);
+    assert!(cut.problems[99].starts_with('`') && cut.problems[99].contains("cannot be compared"));
 }

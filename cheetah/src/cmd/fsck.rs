@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cheetah::site::tags;
+use cheetah::site::tags::{self, Compared};
 use fsstack::device::FileDevice;
 use fsstack::image::check;
 use fsstack::log::Generation;
@@ -22,8 +22,9 @@ pub(super) struct Arguments {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
-    /// Then read all files once more, and compare them with the BLAKE3 that is in their entity tags:
-    /// checksums find damage, and this finds other contents with sound checksums
+    /// If it is sound, read all files once more, and compare them with the BLAKE3 that is in their entity
+    /// tags: checksums find damage, and this finds other contents with sound checksums. Files that are
+    /// changed in part have no such tag; of how many there is one is told
     #[arg(long)]
     tags: bool,
 }
@@ -56,6 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         content_bytes: report.content_bytes,
         problems: report.problems.iter().map(ToString::to_string).collect(),
         more_problems: report.more_problems,
+        tags: None,
     };
     conclude(arguments, outcome)
 }
@@ -74,6 +76,7 @@ fn check_log(arguments: &Arguments) -> anyhow::Result<()> {
                 content_bytes: checked.content_bytes,
                 problems: checked.problems.iter().map(ToString::to_string).collect(),
                 more_problems: checked.more_problems,
+                tags: None,
             }
         }
         Err(error) => {
@@ -88,21 +91,26 @@ fn check_log(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Of an image that is sound so far, and if it was asked for.
-fn compare_tags(arguments: &Arguments, outcome: Outcome) -> anyhow::Result<Outcome> {
+fn compare_tags(arguments: &Arguments, outcome: Outcome) -> Outcome {
     if !arguments.tags || !outcome.sound {
-        return Ok(outcome);
+        return outcome;
     }
-    let image = Generation::open(&arguments.image, &OpenOptions::default())?;
+    let image = match Generation::open(&arguments.image, &OpenOptions::default()) {
+        Ok(image) => image,
+        // Somebody did something to it in between.
+        Err(error) => return Outcome { sound: false, problems: vec![error.to_string()], ..outcome },
+    };
     let bar = progress::bar(image.segment_bytes());
-    let compared = tags::compare(&image, |bytes| bar.set_position(bytes))?;
+    let Compared { files, compared, problems, more_problems } =
+        tags::compare(&image, |bytes| bar.set_position(bytes));
     bar.finish_and_clear();
-    let sound = compared.problems.is_empty();
-    Ok(Outcome { sound, problems: compared.problems, ..outcome })
+    let tags = Some(ComparedTags { compared, files });
+    Outcome { sound: problems.is_empty(), problems, more_problems, tags, ..outcome }
 }
 
 /// Tells what was found; damage is an error.
 fn conclude(arguments: &Arguments, outcome: Outcome) -> anyhow::Result<()> {
-    let outcome = &compare_tags(arguments, outcome)?;
+    let outcome = &compare_tags(arguments, outcome);
     let name = arguments.image.display();
     if arguments.json {
         print_json(outcome)?;
@@ -112,9 +120,12 @@ fn conclude(arguments: &Arguments, outcome: Outcome) -> anyhow::Result<()> {
         }
         let Outcome { files, directories, content_bytes, .. } = outcome;
         let verdict = if outcome.sound { "sound" } else { "damaged" };
+        let tags = outcome.tags.as_ref().map_or_else(String::new, |ComparedTags { compared, files }| {
+            format!("; {compared} of {files} files compared with their tags")
+        });
         writeln!(
             std::io::stdout(),
-            "{name}: {verdict}: {files} files, {directories} folders, {content_bytes} bytes of contents"
+            "{name}: {verdict}: {files} files, {directories} folders, {content_bytes} bytes of contents{tags}"
         )?;
     }
     let problems = outcome.problems.len() as u64 + outcome.more_problems;
@@ -130,6 +141,15 @@ struct Outcome {
     content_bytes: u64,
     problems: Vec<String>,
     more_problems: u64,
+    /// If that was asked for, and it was sound so far.
+    tags: Option<ComparedTags>,
+}
+
+/// How many of how many files.
+#[derive(Debug, serde::Serialize)]
+struct ComparedTags {
+    compared: u64,
+    files: u64,
 }
 
 fn print_json(outcome: &Outcome) -> anyhow::Result<()> {

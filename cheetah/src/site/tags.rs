@@ -2,49 +2,74 @@
 //! of: unlike a checksum, nobody makes other contents that have it.
 
 use fsstack::ReadError;
+use fsstack::image::check::MAX_PROBLEMS;
 use fsstack::log::{Entry, Generation};
 
-use super::entry::area_of;
+use super::entry::etag_of;
 use super::pack;
 
-/// The files whose contents are not those that their tags are of, with what they are; and how many had a tag
-/// of that kind.
+/// What comparing found. A file is counted by each of its names, and read once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// Files that were compared, each by its first name.
+    /// Files of the image.
     pub files: u64,
-    /// What is wrong, a sentence for each file.
+    /// Those of them that have a tag of that kind, and were read to the end.
+    pub compared: u64,
+    /// A sentence for each file whose contents are not those that its tag is of, or that cannot be read; at
+    /// most 100.
     pub problems: Vec<String>,
+    /// Problems beyond those.
+    pub more_problems: u64,
+}
+
+impl Compared {
+    fn add(&mut self, path: &[u8], problem: &str) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(format!("`{}`: {problem}", String::from_utf8_lossy(path)));
+        } else {
+            self.more_problems += 1;
+        }
+    }
 }
 
 /// Compares all files of an image, packed or changed since. `progress` is told how many bytes were read.
-///
-/// # Errors
-/// If one cannot be read.
-pub fn compare(image: &Generation, mut progress: impl FnMut(u64)) -> Result<Compared, ReadError> {
-    let (mut compared, mut read) = (Compared::default(), 0);
+pub fn compare(image: &Generation, mut progress: impl FnMut(u64)) -> Compared {
+    let (mut found, mut read) = (Compared::default(), 0);
     let is_first = |entry: &Entry<'_>| entry.names().next().is_none_or(|first| first == entry.path());
     for entry in image.entries().filter(|entry| entry.is_file() && is_first(entry)) {
-        let app = entry.app()?;
-        let Some((area, made)) = area_of(app, entry.size()) else { continue };
-        let tag = made.as_deref().unwrap_or(app).get(area.etag).unwrap_or_default();
-        if !pack::is_etag_of_hash(tag) {
-            continue;
+        let names = entry.name_count() as u64;
+        found.files += names;
+        match tags_of(entry, |bytes| progress(read + bytes)) {
+            Ok(None) => continue,
+            Ok(Some((has, is))) => {
+                found.compared += names;
+                if has != is.as_bytes() {
+                    let has = String::from_utf8_lossy(has);
+                    found.add(entry.path(), &format!("its contents have the tag {is}, and it has {has}"));
+                }
+            }
+            Err(error) => found.add(entry.path(), &format!("cannot be compared with its tag: {error}")),
         }
-        let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
-        while at < entry.size() {
-            let bytes = entry.fetch(at, 1 << 20)?;
-            hasher.update(bytes.bytes());
-            at += bytes.len() as u64;
-            progress(read + at);
-        }
-        read += at;
-        compared.files += 1;
-        let found = pack::etag(&hasher.finalize());
-        if found.as_bytes() != tag {
-            let (path, tag) = (String::from_utf8_lossy(entry.path()), String::from_utf8_lossy(tag));
-            compared.problems.push(format!("`{path}`: its contents have the tag {found}, and it has {tag}"));
-        }
+        read += entry.size();
     }
-    Ok(compared)
+    found
+}
+
+/// The tag that a file has, and that which its contents have; `None` if it has none of that kind.
+fn tags_of<'a>(
+    entry: Entry<'a>,
+    mut progress: impl FnMut(u64),
+) -> Result<Option<(&'a [u8], String)>, ReadError> {
+    let has = etag_of(entry.app()?, entry.size()).unwrap_or_default();
+    if !pack::is_etag_of_hash(has) {
+        return Ok(None);
+    }
+    let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
+    while at < entry.size() {
+        let bytes = entry.fetch(at, 1 << 20)?;
+        hasher.update(bytes.bytes());
+        at += bytes.len() as u64;
+        progress(at);
+    }
+    Ok(Some((has, pack::etag(&hasher.finalize()))))
 }

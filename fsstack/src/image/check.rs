@@ -12,7 +12,7 @@ use crate::fs::{Image, Inode, ReadError};
 use std::collections::HashSet;
 
 /// Problems beyond this many are only counted.
-pub(crate) const MAX_PROBLEMS: usize = 100;
+pub const MAX_PROBLEMS: usize = 100;
 
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
