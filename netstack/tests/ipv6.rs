@@ -413,17 +413,52 @@ impl Autoconfigured {
     }
 
     fn advertised(&mut self) {
-        let mut bytes = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0];
+        self.advertised_by(Self::NEIGHBOR, 1800);
+    }
+
+    /// By a router that may be used for so many seconds.
+    fn advertised_by(&mut self, router: Ipv6Addr, lifetime: u16) {
+        let mut bytes = vec![134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0];
+        bytes[6..8].copy_from_slice(&lifetime.to_be_bytes());
         bytes.extend([0, 0, 28, 32, 0, 0, 28, 32, 0, 0, 0, 0]);
         bytes.extend(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0).octets());
         let len = bytes.len() as u32;
-        let pseudo =
-            netstack::wire::checksum::pseudo_header(Self::NEIGHBOR, Self::ALL_NODES, Protocol::Icmpv6, len);
+        let pseudo = netstack::wire::checksum::pseudo_header(router, Self::ALL_NODES, Protocol::Icmpv6, len);
         let sum = netstack::wire::checksum::add(pseudo, netstack::wire::checksum::sum(&bytes));
         bytes[2..4].copy_from_slice(&(!sum).to_be_bytes());
         let to = EthernetAddress([0x33, 0x33, 0, 0, 0, 1]);
-        self.arrives(&frame(to, Self::NEIGHBOR, Self::ALL_NODES, 255, &bytes));
+        self.arrives(&frame(to, router, Self::ALL_NODES, 255, &bytes));
     }
+}
+
+/// Where a connection's next segment goes is kept with it, but no longer than the route: a router that withdraws is
+/// left by who has sent by it, though it still answers.
+#[test]
+fn connections_follow_the_routers() {
+    const OTHER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 10);
+    let (first, second) = (EthernetAddress([2, 0, 0, 0, 0, 0x21]), EthernetAddress([2, 0, 0, 0, 0, 0x22]));
+    let mut host = Autoconfigured::new();
+    host.until(3000);
+    host.advertised();
+    host.until(6000);
+    assert!(host.stack.ipv6_addr().is_some());
+    let now = Instant::from_millis(host.now_ms);
+    host.stack.add_neighbor(now, Autoconfigured::NEIGHBOR, first);
+    host.stack.add_neighbor(now, OTHER, second);
+    let remote = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 9);
+    let app = &mut host.app;
+    let keep = |pcb| app.keep(pcb, TestStream::new(0, 1000));
+    host.stack.connect(now, None, (IpAddr::from(remote), PORT).into(), keep).expect("a port");
+    // The question, and what asks again for an answer that does not come.
+    let went_to = |host: &mut Autoconfigured, end_ms| {
+        let frames = host.until(end_ms);
+        let of_tcp = frames.iter().filter(|frame| frame[20] == 6);
+        of_tcp.map(|frame| EthernetAddress(frame[..6].try_into().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(went_to(&mut host, 6500), [first]);
+    host.advertised_by(Autoconfigured::NEIGHBOR, 0);
+    host.advertised_by(OTHER, 1800);
+    assert_eq!(went_to(&mut host, 7900), [second]);
 }
 
 /// RFC 4861 section 7.1.1: with no address but that of the link, neighbours are asked from that one, and echoes to all
