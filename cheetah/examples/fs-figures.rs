@@ -1,4 +1,5 @@
-//! Figures of the file system, each with what it is compared with in the same run: what `scripts/bench-fs` prints.
+//! Figures of the file system, each with what it is compared with in the same run: what `scripts/bench-fs`
+//! prints.
 //!
 //!   fs-figures write DIR          10,000 files of 4 KB with one sync: into a log in DIR, and as files of DIR's file system
 //!   fs-figures tree DIR FILES     a folder of so many files of 4.5 KB, for `pack` and `cp -r`

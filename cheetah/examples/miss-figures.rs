@@ -1,4 +1,5 @@
-//! Figures of what is not in memory, each with what it is compared with in the same run: what `scripts/bench-fs miss` prints.
+//! Figures of what is not in memory, each with what it is compared with in the same run: what
+//! `scripts/bench-fs miss` prints.
 //!
 //!   miss-figures image FILE MEGABYTES   an image of 64 KB files
 //!   miss-figures random FILE KILOBYTES  random blocks of 4 or 16 KiB past the kernel's cache, 1 to 64 at once: a loop and
@@ -202,7 +203,8 @@ fn get(stream: &mut TcpStream, path: &str) -> Result<()> {
     }
 }
 
-/// Latencies of a file that is in the cache, and how many others were got meanwhile from the disk, by 16 clients.
+/// Latencies of a file that is in the cache, and how many others were got meanwhile from the disk, by 16
+/// clients.
 fn latencies(path: &Path, reading: Reading, files: u64, seed: u64) -> Result<(Vec<Duration>, u64)> {
     let cache = Some(Arc::new(FileCache::aligned(16 << 20, PolicyName::S3Fifo)?));
     let options = OpenOptions { cache, direct: true, ..OpenOptions::default() };

@@ -1,5 +1,5 @@
-//! A server whose owner decides what lies together, what of the cache is given up, what is read beside what is missing, and how
-//! it is read: each in a few lines.
+//! A server whose owner decides what lies together, what of the cache is given up, what is read beside what
+//! is missing, and how it is read: each in a few lines.
 //!
 //!   own-file-system FOLDER      packs it, serves it on http://127.0.0.1:8080/ until the end of standard input
 

@@ -1,8 +1,9 @@
 //! The access log: one line a response, in the common combined format or as JSON.
 //!
-//! Lines gather in a buffer and go out when it is full or when the transport has nothing else to do. A line is made when a
-//! response is queued, and written down when the peer has taken it, or the connection is over: the bytes it says are those
-//! of the body that went out. What came from outside is escaped, so a line is always one line and a field never ends early.
+//! Lines gather in a buffer and go out when it is full or when the transport has nothing else to do. A line
+//! is made when a response is queued, and written down when the peer has taken it, or the connection is over:
+//! the bytes it says are those of the body that went out. What came from outside is escaped, so a line is
+//! always one line and a field never ends early.
 
 mod several;
 
@@ -143,8 +144,8 @@ impl AccessLog {
         AccessLog { out, path: String::new(), format, buffer, failed: false, lost: 0 }
     }
 
-    /// A log appended to the file `path`, or to standard output for `-`. A FIFO is never waited for: without a reader it
-    /// is an error, and for a slow one lines wait, and are lost at last.
+    /// A log appended to the file `path`, or to standard output for `-`. A FIFO is never waited for: without
+    /// a reader it is an error, and for a slow one lines wait, and are lost at last.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -157,8 +158,8 @@ impl AccessLog {
         Ok(log)
     }
 
-    /// Goes on in the file that has the log's name now; what renamed the old one may take it away then. If there cannot
-    /// be one, the old one is written on.
+    /// Goes on in the file that has the log's name now; what renamed the old one may take it away then. If
+    /// there cannot be one, the old one is written on.
     pub fn reopen(&mut self) {
         if self.path.is_empty() {
             return;
@@ -193,7 +194,8 @@ impl AccessLog {
         }
     }
 
-    /// Writes out what is buffered. A log that cannot be written is reported once and then dropped: the server lives on.
+    /// Writes out what is buffered. A log that cannot be written is reported once and then dropped: the
+    /// server lives on.
     pub fn flush(&mut self) {
         let mut done = 0;
         while done < self.buffer.len() && !self.failed {

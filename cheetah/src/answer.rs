@@ -26,8 +26,8 @@ pub struct Answer {
     pub status: Status,
     /// What is answered with, if it is a document.
     pub document: Option<Arc<dyn Document>>,
-    /// Whether the document's ready-made head of this status begins the response. What was written to the text is all of
-    /// the head otherwise.
+    /// Whether the document's ready-made head of this status begins the response. What was written to the
+    /// text is all of the head otherwise.
     pub has_ready_head: bool,
     /// What follows the head.
     pub body: Body,
@@ -57,8 +57,9 @@ impl<'a, 'b> Question<'a, 'b> {
     }
 }
 
-/// Answers `request`, writing the head to `text`, which is empty, unless it is ready-made. If the reader of `service` is blocked
-/// then, something that the answer depends on is being read, and this is none: ask again.
+/// Answers `request`, writing the head to `text`, which is empty, unless it is ready-made. If the reader of
+/// `service` is blocked then, something that the answer depends on is being read, and this is none: ask
+/// again.
 pub fn answer(
     service: &mut Service,
     request: &Request<'_>,

@@ -1,7 +1,8 @@
 //! The bodies of responses: part of a document, buffers, or what is made while it is sent.
 //!
-//! A document of a packed image is in memory, and its pieces point there. Of any other, the blocks between what the peer
-//! has acknowledged and some way ahead are held here, each from when it was asked for until it is acknowledged:
+//! A document of a packed image is in memory, and its pieces point there. Of any other, the blocks between
+//! what the peer has acknowledged and some way ahead are held here, each from when it was asked for until it
+//! is acknowledged:
 //!
 //! ```text
 //!   range.start                                                              range.end
@@ -90,8 +91,8 @@ impl Body {
         self.len() == 0
     }
 
-    /// Visits the bytes `range` of the body as far as they can be had now, until `visit` says no; `document` is what
-    /// [`FileBody::new`] was given.
+    /// Visits the bytes `range` of the body as far as they can be had now, until `visit` says no; `document`
+    /// is what [`FileBody::new`] was given.
     pub fn visit<'a>(
         &'a self,
         document: Option<&'a dyn Document>,
@@ -119,7 +120,8 @@ impl Body {
         }
     }
 
-    /// Has `document` read by `reader` until the first `len` bytes of the body have been had, or all, or are being read.
+    /// Has `document` read by `reader` until the first `len` bytes of the body have been had, or all, or are
+    /// being read.
     ///
     /// # Errors
     /// As [`Document::read`]; with it comes how many bytes of the body have been had, and are still there.
@@ -156,7 +158,8 @@ impl Body {
     }
 }
 
-/// A body that grows. On the wire it is cut into chunks (RFC 9112 section 7.1), or ended by the end of the connection.
+/// A body that grows. On the wire it is cut into chunks (RFC 9112 section 7.1), or ended by the end of the
+/// connection.
 #[derive(Debug)]
 pub struct LiveBody {
     receiver: Receiver,
@@ -277,8 +280,8 @@ fn text(text: String) -> Slice {
 }
 
 impl FileBody {
-    /// The bytes `range` of `document`, which is not empty and lies within it. Has its first block read, so that what cannot
-    /// be read at all is known before there is a head.
+    /// The bytes `range` of `document`, which is not empty and lies within it. Has its first block read, so
+    /// that what cannot be read at all is known before there is a head.
     ///
     /// # Errors
     /// As [`Document::read`].
@@ -312,7 +315,8 @@ impl FileBody {
         self.window.as_ref().map_or(self.range.end, |window| window.end) - self.range.start
     }
 
-    /// Has blocks read by `reader` until the first `len` bytes of the body have been had, or all, or are being read.
+    /// Has blocks read by `reader` until the first `len` bytes of the body have been had, or all, or are
+    /// being read.
     ///
     /// # Errors
     /// As [`Document::read`]. What was had before is still there.

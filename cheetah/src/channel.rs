@@ -1,4 +1,5 @@
-//! What a transport carries: a [`Conn`] (or [`Http2`]) as it is, or with TLS around it. The same calls for both, and for both worlds.
+//! What a transport carries: a [`Conn`] (or [`Http2`]) as it is, or with TLS around it. The same calls for
+//! both, and for both worlds.
 //!
 //! ```text
 //!   transport ── sealed bytes ──▶ Session ── opened ──▶ Conn
@@ -6,9 +7,10 @@
 //!       └── records ◀── sealed from where they lie ◀── pieces
 //! ```
 //!
-//! Of a secured connection the stream that the transport sends is that of the records. A transport that makes frames has
-//! them sealed there ([`Maker`]), each time from the pieces, which [`Conn`] keeps until the peer has acknowledged the record.
-//! For another, what of a response was sealed counts as taken for [`Conn`], and the records are held.
+//! Of a secured connection the stream that the transport sends is that of the records. A transport that makes
+//! frames has them sealed there ([`Maker`]), each time from the pieces, which [`Conn`] keeps until the peer
+//! has acknowledged the record. For another, what of a response was sealed counts as taken for [`Conn`], and
+//! the records are held.
 
 use std::time::Duration;
 
@@ -28,7 +30,8 @@ use crate::tls::{Plain, Session, Sink, Workspace};
 /// Sealed bytes beyond which a connection seals no more until its peer has taken some.
 const SEAL_AHEAD: u64 = 128 * 1024;
 
-/// The same for records that are sealed when they are sent, of which no byte is held: what a peer's window is at most.
+/// The same for records that are sealed when they are sent, of which no byte is held: what a peer's window is
+/// at most.
 const PLAN_AHEAD: u64 = 4 << 20;
 
 /// A connection that sent nothing for so long begins with short records again.
@@ -328,8 +331,8 @@ impl Channel {
 }
 
 impl Secured {
-    /// The deadline of the handshake, of the peer's taking something, of its going after a failure; `None` where the
-    /// connection's own counts.
+    /// The deadline of the handshake, of the peer's taking something, of its going after a failure; `None`
+    /// where the connection's own counts.
     fn own_deadline(&self, service: &Service) -> Option<Instant> {
         let timeouts = &service.options.timeouts;
         if self.aborted {
@@ -379,8 +382,8 @@ impl Secured {
             if is_planned {
                 self.session.plan(tools, from, len);
             } else if plans {
-                // What is not settled is sealed once: two ciphertexts under one number would tell of both plain ones. It is
-                // acknowledged in its turn.
+                // What is not settled is sealed once: two ciphertexts under one number would tell of both
+                // plain ones. It is acknowledged in its turn.
                 self.session.seal(tools, &pieces, len, Some(self.sealed_to));
             } else {
                 self.session.seal(tools, &pieces, len, None);

@@ -1,10 +1,12 @@
-//! One HTTP connection as a sans-IO state machine: request bytes go in, a [`PayloadSource`] of responses comes out.
+//! One HTTP connection as a sans-IO state machine: request bytes go in, a [`PayloadSource`] of responses
+//! comes out.
 //!
-//! It knows neither sockets nor TCP: a transport feeds it ([`Conn::on_bytes`], [`Conn::on_end`], [`Conn::on_timeout`]) and
-//! sends what it offers. Responses queue up in the order of their requests (RFC 9112 section 9.3.2); when too many wait,
-//! the connection stops asking for bytes ([`Conn::window`]) until the peer has taken some. Contents are never copied here:
-//! pieces point into the site's image, into blocks that are held until they are acknowledged, and into shared texts.
-//! A connection that waits for a request owns no memory but itself: what it had is with the [`Service`] for the next.
+//! It knows neither sockets nor TCP: a transport feeds it ([`Conn::on_bytes`], [`Conn::on_end`],
+//! [`Conn::on_timeout`]) and sends what it offers. Responses queue up in the order of their requests (RFC
+//! 9112 section 9.3.2); when too many wait, the connection stops asking for bytes ([`Conn::window`]) until
+//! the peer has taken some. Contents are never copied here: pieces point into the site's image, into blocks
+//! that are held until they are acknowledged, and into shared texts. A connection that waits for a request
+//! owns no memory but itself: what it had is with the [`Service`] for the next.
 //!
 //! ```text
 //!        head complete, no content            refused, `Connection: close`, draining
@@ -60,8 +62,8 @@ pub struct Conn {
     end: u64,
     /// When the last response was queued or the peer last took something.
     last_progress: Instant,
-    /// Whether the peer may still be sending what we will not read: wait for its FIN before closing, or it never sees
-    /// our answer (RFC 9112 section 9.6).
+    /// Whether the peer may still be sending what we will not read: wait for its FIN before closing, or it
+    /// never sees our answer (RFC 9112 section 9.6).
     lingers: bool,
     discarded: u32,
     /// The peer's FIN has come.
@@ -140,7 +142,8 @@ impl Conn {
         (is_first && self.phase == Phase::Head).then_some(&self.input)
     }
 
-    /// Keeps bytes of which cannot be said yet whether they are a request: the preface of HTTP/2 begins as some do.
+    /// Keeps bytes of which cannot be said yet whether they are a request: the preface of HTTP/2 begins as
+    /// some do.
     pub(crate) fn hold(&mut self, service: &mut Service, bytes: &[u8]) {
         if self.input.is_empty() {
             self.head_began = service.now();
@@ -161,8 +164,8 @@ impl Conn {
         *self = Conn::new(service, peer);
     }
 
-    /// Gives back what an ended connection holds: a pool of such keeps no replaced site alive, and no memory. What it did
-    /// not get is in the log then.
+    /// Gives back what an ended connection holds: a pool of such keeps no replaced site alive, and no memory.
+    /// What it did not get is in the log then.
     pub fn retire(&mut self, service: &mut Service) {
         self.write_down(service, true);
         self.queue.clear();
@@ -285,7 +288,8 @@ impl Conn {
             }
             self.input = input;
         }
-        // After the peer's end, what is left once there is room in the queue is no whole request and never will be.
+        // After the peer's end, what is left once there is room in the queue is no whole request and never
+        // will be.
         if self.peer_ended
             && self.phase != Phase::Waiting
             && self.is_reading()
@@ -373,7 +377,8 @@ impl Conn {
             let Some(len) = until.checked_sub(response.body_start).filter(|&len| len > 0) else { continue };
             if let Err((fetched, error)) = response.body.fetch(&**document, len, &service.reader) {
                 tracing::warn!("a response is cut short, for its file cannot be read: {error}");
-                // What was had still goes out; then only the end of the connection tells that there is no more.
+                // What was had still goes out; then only the end of the connection tells that there is no
+                // more.
                 self.broken_at = response.body_start + fetched;
                 self.phase = Phase::Discard;
                 self.lingers = false;
@@ -396,8 +401,8 @@ impl Conn {
         self.resume(service);
     }
 
-    /// Whether a time-out is due and was acted upon: look at `PayloadSource::is_finished` and [`Conn::is_aborted`]
-    /// again.
+    /// Whether a time-out is due and was acted upon: look at `PayloadSource::is_finished` and
+    /// [`Conn::is_aborted`] again.
     pub fn on_timeout(&mut self, service: &mut Service) -> bool {
         if self.deadline(service).is_none_or(|deadline| service.now() < deadline) {
             return false;
@@ -416,8 +421,8 @@ impl Conn {
         true
     }
 
-    /// The server goes down: an idle connection ends now. A busy one ends with what it has to send, or with the response
-    /// to the request that is on its way, as [`Service::draining`] says.
+    /// The server goes down: an idle connection ends now. A busy one ends with what it has to send, or with
+    /// the response to the request that is on its way, as [`Service::draining`] says.
     pub fn drain(&mut self) {
         if self.is_idle() {
             self.phase = Phase::Ended;
@@ -476,7 +481,8 @@ impl Conn {
         self.aborted
     }
 
-    /// Whether, once everything is sent, the peer's end should be awaited before closing (until [`Conn::deadline`]).
+    /// Whether, once everything is sent, the peer's end should be awaited before closing (until
+    /// [`Conn::deadline`]).
     pub fn lingers(&self) -> bool {
         self.lingers
     }
@@ -551,8 +557,9 @@ impl Conn {
         at
     }
 
-    /// Looks for a request head at the front of `bytes` and answers it; its length, or `None` if it is not all there, was
-    /// refused, or waits for the disk: then it is answered from the beginning when it is woken.
+    /// Looks for a request head at the front of `bytes` and answers it; its length, or `None` if it is not
+    /// all there, was refused, or waits for the disk: then it is answered from the beginning when it is
+    /// woken.
     fn take_head(&mut self, service: &mut Service, bytes: &[u8]) -> Option<usize> {
         let limits = service.options.limits;
         let is_first_look = self.head_end.is_fresh();
@@ -634,8 +641,8 @@ impl Conn {
         self.push(service, text, answer, persistence, record);
         if !keep {
             self.phase = Phase::Discard;
-            // Closing on a client that may have sent more would reset the connection under the response (RFC 9112
-            // section 9.6): its content, or the next request when it is we who want to close.
+            // Closing on a client that may have sent more would reset the connection under the response (RFC
+            // 9112 section 9.6): its content, or the next request when it is we who want to close.
             self.lingers = has_content || (request.keep_alive && !self.peer_ended);
         } else if has_content {
             self.phase = if request.is_chunked {

@@ -178,8 +178,8 @@ impl Hosts {
         self.hosts.len() == 1 && self.serves_unknown
     }
 
-    /// The number of the host that `authority` (`Host`, with or without a port) names; `None` if nobody has that name, and it
-    /// is to be refused.
+    /// The number of the host that `authority` (`Host`, with or without a port) names; `None` if nobody has
+    /// that name, and it is to be refused.
     pub fn find(&self, authority: &[u8]) -> Option<usize> {
         let unknown = self.serves_unknown.then_some(0);
         let name = name_of(authority);

@@ -1,8 +1,9 @@
 //! How long responses take, as the loop that gives them sees it.
 //!
-//! From the turn in which a request was read to the end of the turn in which the last byte of its response was taken: on the
-//! kernel's sockets by the socket (of a secured connection by who seals), on our own TCP/IP by the peer. So the clock is read
-//! once a turn, not once a request, and who waits for others in the same turn waits as long as that turn.
+//! From the turn in which a request was read to the end of the turn in which the last byte of its response
+//! was taken: on the kernel's sockets by the socket (of a secured connection by who seals), on our own TCP/IP
+//! by the peer. So the clock is read once a turn, not once a request, and who waits for others in the same
+//! turn waits as long as that turn.
 
 use std::time::Duration;
 

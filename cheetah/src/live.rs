@@ -1,15 +1,16 @@
-//! Bodies that grow while they are sent: a channel from whoever makes the bytes, in any thread, to the connection that sends
-//! them, and the call that wakes the connection's loop.
+//! Bodies that grow while they are sent: a channel from whoever makes the bytes, in any thread, to the
+//! connection that sends them, and the call that wakes the connection's loop.
 //!
 //! ```text
 //!   Sender::send(slice) ──► what waits, bounded ──► Receiver::take, when the peer has taken what was before
 //!           └── wakes ──► Wakes: keys of connections, and the loop out of its wait
 //! ```
 //!
-//! Bytes are buffers and are not copied. A sender that goes without [`Sender::finish`] breaks the body off, so that nobody
-//! takes half of it for the whole.
+//! Bytes are buffers and are not copied. A sender that goes without [`Sender::finish`] breaks the body off,
+//! so that nobody takes half of it for the whole.
 //!
-//! Of a response whose head is made elsewhere, too ([`with_head`]), that comes first, or a status that says why there is none.
+//! Of a response whose head is made elsewhere, too ([`with_head`]), that comes first, or a status that says
+//! why there is none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -119,7 +120,8 @@ impl Sender {
         state.wake();
     }
 
-    /// Appends to the body, however much waits already: for who looks at [`Sender::has_room`] before it gets more.
+    /// Appends to the body, however much waits already: for who looks at [`Sender::has_room`] before it gets
+    /// more.
     pub fn push(&self, bytes: Aggregate) {
         let mut state = lock(&self.state);
         if !state.gone {
@@ -139,8 +141,8 @@ impl Sender {
         lock(&self.state).sender_waker = Some(waker);
     }
 
-    /// There is no more. If nobody has seen the head yet, there is a response of that status instead; otherwise the body is
-    /// broken off.
+    /// There is no more. If nobody has seen the head yet, there is a response of that status instead;
+    /// otherwise the body is broken off.
     pub fn fail(self, status: Status) {
         let mut state = lock(&self.state);
         if !matches!(state.head, Head::None) {
@@ -249,8 +251,8 @@ pub struct ConnectionWaker {
 }
 
 impl Wakes {
-    /// The loop to wake, once there is one: of this thread. What its own thread wakes costs no call, for it looks at
-    /// [`Wakes::is_empty`] before it waits.
+    /// The loop to wake, once there is one: of this thread. What its own thread wakes costs no call, for it
+    /// looks at [`Wakes::is_empty`] before it waits.
     pub fn set_loop(&self, waker: Waker) {
         let _ = self.inner.event_loop.set((waker, thread::current().id()));
     }
@@ -265,7 +267,8 @@ impl Wakes {
         ConnectionWaker { wakes: self.clone(), key }
     }
 
-    /// The connections that were woken since this was last asked. One may have ended meanwhile, and its key be another's.
+    /// The connections that were woken since this was last asked. One may have ended meanwhile, and its key
+    /// be another's.
     pub fn take(&self) -> Vec<u32> {
         if !self.inner.any.swap(false, Ordering::Acquire) {
             return Vec::new();

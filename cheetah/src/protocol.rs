@@ -1,5 +1,5 @@
-//! A connection by the version of HTTP that it speaks: [`Conn`] until it turns out to be [`Http2`], by what TLS agreed on or by
-//! the preface that it begins with. The same calls for both.
+//! A connection by the version of HTTP that it speaks: [`Conn`] until it turns out to be [`Http2`], by what
+//! TLS agreed on or by the preface that it begins with. The same calls for both.
 
 use runtime::payload::{PayloadSource, Piece};
 use runtime::time::Instant;
@@ -277,7 +277,8 @@ mod tests {
         assert_eq!(size_of::<Protocol>(), size_of::<Conn>());
     }
 
-    /// Whether it is a preface that drips or the head of a request that begins as one does, as the `last` byte shows.
+    /// Whether it is a preface that drips or the head of a request that begins as one does, as the `last`
+    /// byte shows.
     fn drips(last: &[u8]) {
         let mut service = Service::new(Arc::new(NoSite), Options::default());
         let mut protocol = Protocol::new(&mut service, None);

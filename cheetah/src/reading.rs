@@ -1,4 +1,5 @@
-//! How loops read what is not in memory: by io_uring, by a few threads where there is none, or where they stand.
+//! How loops read what is not in memory: by io_uring, by a few threads where there is none, or where they
+//! stand.
 
 use std::fmt;
 use std::io;
@@ -13,7 +14,8 @@ use runtime::event_loop;
 
 use crate::live::Wakes;
 
-/// Threads that read for all loops, where there is no io_uring. A disk that has more to do at once is better off with that.
+/// Threads that read for all loops, where there is no io_uring. A disk that has more to do at once is better
+/// off with that.
 const THREADS: usize = 8;
 
 /// How blocks are read that no cache has.

@@ -35,7 +35,8 @@ impl Response {
         self.document.as_ref()?.ready_head(self.ready_head?)
     }
 
-    /// Visits what is at hand of the bytes between `*at`, which moves on, and `end`; whether `visit` wants more.
+    /// Visits what is at hand of the bytes between `*at`, which moves on, and `end`; whether `visit` wants
+    /// more.
     pub(crate) fn visit<'a>(
         &'a self,
         at: &mut u64,

@@ -1,5 +1,6 @@
-//! Looks for damage in images while they are served: round after round, so many bytes a second, behind whatever else is to be
-//! done. What is found is logged with the files that it is in, and counted; nothing is repaired, for there is no second copy.
+//! Looks for damage in images while they are served: round after round, so many bytes a second, behind
+//! whatever else is to be done. What is found is logged with the files that it is in, and counted; nothing is
+//! repaired, for there is no second copy.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -11,8 +12,8 @@ use runtime::stats::work::{Quantity, Work, count};
 /// Between two rounds, however small the images are.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Scrubs the images at `paths`, `rate` bytes a second, until `stopped` has no sender any more. `tell` is given what was counted
-/// since it was last.
+/// Scrubs the images at `paths`, `rate` bytes a second, until `stopped` has no sender any more. `tell` is
+/// given what was counted since it was last.
 pub(crate) fn run(paths: &[PathBuf], rate: u64, stopped: &Receiver<()>, mut tell: impl FnMut(Work)) {
     // What serves goes first. Without that it is a little slower.
     let _ = rustix::process::setpriority_process(None, 19);

@@ -43,7 +43,8 @@ pub struct Config {
     pub named: Vec<(Vec<HostName>, Host)>,
     /// Requests for other names than those are for the first site; off, they are refused (421).
     pub serves_unknown: bool,
-    /// Lines of the heads that go to clients of HTTPS alone, each ended by CR LF: `Strict-Transport-Security`.
+    /// Lines of the heads that go to clients of HTTPS alone, each ended by CR LF:
+    /// `Strict-Transport-Security`.
     pub secured_lines: String,
     /// How long connections may take to finish once the server is told to end.
     pub drain_limit: Duration,
@@ -162,8 +163,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `site` on the kernel's sockets, `workers` threads sharing `addr`. When this returns, connections are
-    /// accepted.
+    /// Serves `site` on the kernel's sockets, `workers` threads sharing `addr`. When this returns,
+    /// connections are accepted.
     ///
     /// # Errors
     /// If the address cannot be bound, or the log not opened.
@@ -193,7 +194,8 @@ impl Server {
             let (commander, orders) = control::pair()?;
             let mut service = config.service(&hosts)?;
             service.https_port = tls_bound.map(|addr| addr.port());
-            // The kernel spreads connections evenly over the sockets of a port, so each loop gets its share of them.
+            // The kernel spreads connections evenly over the sockets of a port, so each loop gets its share
+            // of them.
             service.options.max_connections = service.options.max_connections.div_ceil(workers);
             let (shared, limit, calls) = (Arc::clone(&shared), config.drain_limit, config.calls);
             server.commanders.push(commander);
@@ -277,8 +279,8 @@ impl Server {
         })
     }
 
-    /// Starts a thread that makes a loop and runs it; returns when it is made, or with the reason why not. (A loop
-    /// cannot be moved from thread to thread, so it is made where it runs.)
+    /// Starts a thread that makes a loop and runs it; returns when it is made, or with the reason why not. (A
+    /// loop cannot be moved from thread to thread, so it is made where it runs.)
     fn start<R: FnOnce() -> io::Result<()>>(
         &mut self,
         name: &str,
@@ -344,8 +346,8 @@ impl Server {
         Ok(())
     }
 
-    /// Compares the pages of the images at `paths` with their checksums, again and again, `rate` bytes a second, until the server
-    /// ends. What is found is logged and counted.
+    /// Compares the pages of the images at `paths` with their checksums, again and again, `rate` bytes a
+    /// second, until the server ends. What is found is logged and counted.
     ///
     /// # Errors
     /// If the system has no more threads.
@@ -399,9 +401,10 @@ impl Server {
         Ok(self.shared.ended())
     }
 
-    /// Serves until SIGTERM or SIGINT, or until a loop has ended: [`Server::shut_down`] is for what follows. At SIGHUP opens the log again and takes up what `reload` gives, at SIGUSR1 hands the counters to
-    /// `report`. What `reload` cannot give is reported and the old site stays. Where something is followed, its change is taken up
-    /// like that, too.
+    /// Serves until SIGTERM or SIGINT, or until a loop has ended: [`Server::shut_down`] is for what follows.
+    /// At SIGHUP opens the log again and takes up what `reload` gives, at SIGUSR1 hands the counters to
+    /// `report`. What `reload` cannot give is reported and the old site stays. Where something is followed,
+    /// its change is taken up like that, too.
     ///
     /// # Errors
     /// If signals cannot be waited for.
@@ -511,7 +514,8 @@ enum Signal {
     Report,
 }
 
-/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 as something to read. Take them before the server is announced, so that none is lost.
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 as something to read. Take them before the server is announced, so
+/// that none is lost.
 #[derive(Debug)]
 pub struct Signals {
     end: UnixStream,

@@ -61,8 +61,8 @@ pub struct Options {
     pub limits: Limits,
     /// Times.
     pub timeouts: Timeouts,
-    /// Connections at once of one loop. Those beyond are reset on our own TCP/IP; on the kernel's sockets they wait in
-    /// the listener's queue.
+    /// Connections at once of one loop. Those beyond are reset on our own TCP/IP; on the kernel's sockets
+    /// they wait in the listener's queue.
     pub max_connections: usize,
     /// Pipelined responses that may wait on one connection before its requests are no longer read.
     pub max_queued: usize,
@@ -70,12 +70,13 @@ pub struct Options {
     pub max_input: usize,
     /// Content of a request that is skipped to keep its connection; more of it is refused.
     pub max_skipped: u32,
-    /// Bytes beyond what the peer has acknowledged that are read for one connection, of files that are not in memory.
+    /// Bytes beyond what the peer has acknowledged that are read for one connection, of files that are not in
+    /// memory.
     pub max_read_ahead: u64,
     /// Answer `/about`, if there is no such file, with `/about.html`.
     pub clean_urls: bool,
-    /// Answer what is not there, and has no ending that a file would have, with `/index.html`: an application that draws all
-    /// pages in the browser.
+    /// Answer what is not there, and has no ending that a file would have, with `/index.html`: an application
+    /// that draws all pages in the browser.
     pub single_page: bool,
     /// Answer who would rather have Markdown with `x.md`, if that lies beside `x.html`.
     pub markdown: bool,
@@ -93,12 +94,14 @@ pub struct Options {
     /// On the kernel's sockets: a head and its body in one call; off (`--without header-merging`), one each. (Our own TCP/IP
     /// has a switch of its own, [`netstack::stack::Features::header_merging`].)
     pub header_merging: bool,
-    /// On the kernel's sockets: have the FIN ride on the last data, and the first request be acknowledged by its answer; off
+    /// On the kernel's sockets: have the FIN ride on the last data, and the first request be acknowledged by
+    /// its answer; off
     /// (`--without packet-merging`), each goes alone. (Our own TCP/IP has a switch of its own,
     /// [`netstack::stack::Features::packet_merging`].)
     pub packet_merging: bool,
     /// On the kernel's sockets: take a connection when its first request is there, and read that at once; off (`--without
-    /// deferred-accept`), when its handshake is over. On by default; who connects and asks nothing is taken after a second.
+    /// deferred-accept`), when its handshake is over. On by default; who connects and asks nothing is taken
+    /// after a second.
     pub deferred_accept: bool,
     /// Speak HTTP/2 with who wants it (`--http2`).
     pub http2: bool,
@@ -221,8 +224,8 @@ impl Stats {
 /// The shared state of one thread's connections.
 #[derive(Debug)]
 pub struct Service {
-    /// What is served now, to who sent the request that is looked at ([`Service::choose`]). Responses under way keep the site
-    /// that they began with.
+    /// What is served now, to who sent the request that is looked at ([`Service::choose`]). Responses under
+    /// way keep the site that they began with.
     pub site: Arc<dyn Store>,
     /// Bounds and switches.
     pub options: Options,
@@ -319,8 +322,8 @@ const TEXT_BYTES: usize = 512;
 const MAX_TEXTS: usize = 4096;
 
 impl Service {
-    /// Begins what a PUT or DELETE asks for, or says what its client is told instead; `None` for other requests, and where
-    /// nothing can be changed.
+    /// Begins what a PUT or DELETE asks for, or says what its client is told instead; `None` for other
+    /// requests, and where nothing can be changed.
     pub(crate) fn begin_upload(&mut self, request: &Request<'_>) -> Option<Result<Upload, Status>> {
         let uploads = self.uploads.as_ref()?;
         if !matches!(request.method, Method::Put | Method::Delete) {
@@ -446,7 +449,8 @@ impl Service {
         self.secured_tails = Some(Box::new(HeadTails::with_lines(self.tails.unix(), lines)));
     }
 
-    /// Lives in a loop from now on, whose thread this is: it is woken by `waker`, and descriptors of programs are waited for.
+    /// Lives in a loop from now on, whose thread this is: it is woken by `waker`, and descriptors of programs
+    /// are waited for.
     ///
     /// # Errors
     /// If what is not in memory cannot be read as [`Service::reading`] says.
@@ -466,7 +470,8 @@ impl Service {
         }
     }
 
-    /// Begins reads that were asked for, and ends those that are done. Who waits for them is with [`Service::wakes`] then.
+    /// Begins reads that were asked for, and ends those that are done. Who waits for them is with
+    /// [`Service::wakes`] then.
     pub fn turn_reads(&mut self) {
         self.reader.turn();
     }
@@ -478,7 +483,8 @@ impl Service {
         }
     }
 
-    /// Whether the loop may not wait: a connection, or a program, has something to look at, or a read is done.
+    /// Whether the loop may not wait: a connection, or a program, has something to look at, or a read is
+    /// done.
     pub fn has_work(&self) -> bool {
         !self.wakes.is_empty()
             || self.reader.has_work()
@@ -500,8 +506,8 @@ impl Service {
         if self.uploads.is_some() { response::ALLOW_CHANGES } else { response::ALLOW }
     }
 
-    /// Tells the time: monotonic for time-outs, seconds since 1970 for the `Date` field. Call it before handing over
-    /// what happened.
+    /// Tells the time: monotonic for time-outs, seconds since 1970 for the `Date` field. Call it before
+    /// handing over what happened.
     pub fn set_time(&mut self, now: Instant, unix: u64) {
         self.now = now;
         self.tails.set_time(unix);
@@ -543,8 +549,8 @@ impl Service {
         text.extend_from_slice(b"\r\n");
     }
 
-    /// What stands between the ready-made head, if there is one, and the body: what was written, or the shared end of a head
-    /// if nothing was.
+    /// What stands between the ready-made head, if there is one, and the body: what was written, or the
+    /// shared end of a head if nothing was.
     pub(crate) fn head_text(&mut self, mut written: Vec<u8>, persistence: Persistence) -> Slice {
         if written.is_empty() && self.options.date_cache {
             self.text_scratch = written;
@@ -577,8 +583,8 @@ impl Service {
         slice
     }
 
-    /// Counts a response of so many bytes as it is queued, unless its status is not known yet, and gives its line for the
-    /// log.
+    /// Counts a response of so many bytes as it is queued, unless its status is not known yet, and gives its
+    /// line for the log.
     pub(crate) fn record(&mut self, bytes: u64, record: &Record<'_>) -> Option<Box<Line>> {
         if let Some(status) = record.status {
             self.stats.responses[status as usize] += 1;

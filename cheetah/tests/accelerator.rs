@@ -1,5 +1,5 @@
-//! `cheetah accelerate`: requests go to another server, what it answers is kept by the rules of RFC 9111, and whatever it does
-//! is one response's fault. The origin says what is written down here, byte for byte.
+//! `cheetah accelerate`: requests go to another server, what it answers is kept by the rules of RFC 9111, and
+//! whatever it does is one response's fault. The origin says what is written down here, byte for byte.
 
 mod support;
 
@@ -315,7 +315,8 @@ fn what_was_purged_stays_away() {
     server.shut_down().unwrap();
 }
 
-/// Who follows and is slower than who leads is not forgotten when the response turns out to be too long to be kept.
+/// Who follows and is slower than who leads is not forgotten when the response turns out to be too long to be
+/// kept.
 #[test]
 fn who_is_behind_goes_on() {
     let origin = Origin::start();
@@ -464,8 +465,8 @@ fn what_is_kept_is_bounded() {
     server.shut_down().unwrap();
 }
 
-/// The program itself before Python's server, asked by curl in the clear, by HTTP/2 and over TLS; what it does is told in its
-/// counters.
+/// The program itself before Python's server, asked by curl in the clear, by HTTP/2 and over TLS; what it
+/// does is told in its counters.
 #[test]
 fn the_program_before_another_ones_server() {
     let site = tempfile::tempdir().unwrap();

@@ -173,8 +173,8 @@ fn what_is_stale_is_validated_and_sent_from_the_image() {
     }
 }
 
-/// The server is killed again and again while many clients fill it. What is there afterwards is right to the last byte, and
-/// what was taken away stays away.
+/// The server is killed again and again while many clients fill it. What is there afterwards is right to the
+/// last byte, and what was taken away stays away.
 #[test]
 fn killed_while_it_is_filled_it_has_nothing_by_half() {
     const COUNT: usize = 150;

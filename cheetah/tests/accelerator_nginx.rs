@@ -1,5 +1,5 @@
-//! nginx as the origin: what another one's server really says, in lengths and chunks, in codings and parts, on connections that
-//! it closes when it wants to.
+//! nginx as the origin: what another one's server really says, in lengths and chunks, in codings and parts,
+//! on connections that it closes when it wants to.
 
 mod support;
 

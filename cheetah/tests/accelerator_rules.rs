@@ -1,4 +1,5 @@
-//! `cheetah accelerate`: what is kept of an origin's answers, for how long and for whom (RFC 9111), case by case.
+//! `cheetah accelerate`: what is kept of an origin's answers, for how long and for whom (RFC 9111), case by
+//! case.
 
 mod support;
 
@@ -19,12 +20,14 @@ enum Sees {
     Status(u16),
 }
 
-/// A case: what is asked for in turn with which fields, what the origin would answer, and what the client sees.
+/// A case: what is asked for in turn with which fields, what the origin would answer, and what the client
+/// sees.
 type Case = (&'static str, &'static [(&'static str, &'static str, Sees)]);
 
 use Sees::{Asked, Kept, Status, Validated};
 
-/// In replies, fields are parted by `|`, and `{-5}` is the date five seconds ago; a number in front is the status.
+/// In replies, fields are parted by `|`, and `{-5}` is the date five seconds ago; a number in front is the
+/// status.
 const CASES: &[Case] = &[
     ("fresh by max-age", &[("", "Cache-Control: max-age=3600", Asked), ("", "", Kept(1))]),
     ("fresh by s-maxage alone", &[("", "Cache-Control: max-age=0, s-maxage=3600", Asked), ("", "", Kept(1))]),

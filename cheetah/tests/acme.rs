@@ -259,7 +259,8 @@ fn an_authority_that_adds_a_name_is_asked_once() {
     assert_eq!(program.end(), Some(0));
 }
 
-/// By the server's clock what is signed has to be renewed at once: that is tried as seldom as after a failure.
+/// By the server's clock what is signed has to be renewed at once: that is tried as seldom as after a
+/// failure.
 #[test]
 fn a_certificate_that_is_over_already_is_not_asked_for_again_at_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,8 +16,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is handed on to the system's allocator as it is; counting touches a thread-local number only, which
-// needs no allocation and has no destructor.
+// SAFETY: every call is handed on to the system's allocator as it is; counting touches a thread-local number
+// only, which needs no allocation and has no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);

@@ -1,5 +1,5 @@
-//! A browser over HTTPS: a page and what it embeds and fetches comes by HTTP/2, byte for byte, again from the browser's cache,
-//! and in parts; a whole site is found by its links, by HTTP/2 and by HTTP/1.1.
+//! A browser over HTTPS: a page and what it embeds and fetches comes by HTTP/2, byte for byte, again from the
+//! browser's cache, and in parts; a whole site is found by its links, by HTTP/2 and by HTTP/1.1.
 
 mod support;
 

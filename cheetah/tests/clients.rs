@@ -1,4 +1,5 @@
-//! The built program with the clients that people use: curl, wget, ab. What is not installed is skipped with a line.
+//! The built program with the clients that people use: curl, wget, ab. What is not installed is skipped with
+//! a line.
 
 mod support;
 
@@ -269,7 +270,8 @@ fn wrong_usage_and_bad_sources() {
     }
 }
 
-/// On a processor without AVX2 our own TCP/IP's loops are interpreted, unless Cranelift was built in: that is said.
+/// On a processor without AVX2 our own TCP/IP's loops are interpreted, unless Cranelift was built in: that is
+/// said.
 #[test]
 fn a_machine_without_avx2_is_warned_of() {
     if cfg!(any(feature = "cranelift", not(target_arch = "x86_64"))) {
@@ -349,7 +351,8 @@ fn a_process_a_request_leaves_the_port_to_others() {
     }
 }
 
-/// A short run of the comparison: what it says, and its figures; `None`, said in a line, where there is no private network.
+/// A short run of the comparison: what it says, and its figures; `None`, said in a line, where there is no
+/// private network.
 fn ablate(more: &[&str]) -> Option<(String, serde_json::Value)> {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("a.json");

@@ -1,4 +1,5 @@
-//! The connection's state machine, without a socket: what it answers, in which order, within which bounds and times.
+//! The connection's state machine, without a socket: what it answers, in which order, within which bounds and
+//! times.
 
 mod support;
 
@@ -169,8 +170,8 @@ fn pipelined(etag: &str, which: &[usize]) -> (Vec<u8>, Vec<u8>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However requests are cut and answers acknowledged, the stream is the same; and any part of it that is not
-    /// acknowledged can be had again.
+    /// However requests are cut and answers acknowledged, the stream is the same; and any part of it that is
+    /// not acknowledged can be had again.
     #[test]
     fn pipelining_torn_and_acknowledged_anyhow(
         which in proptest::collection::vec(0usize..1000, 1..80),
@@ -241,7 +242,8 @@ fn a_thousand_pipelined_requests_are_bounded_and_all_answered() {
     }
     assert!(fed < all.len());
     assert_eq!(conn.end(), (one.len() * service.options.max_queued) as u64);
-    // A transport that delivers more all the same, because its window was announced before, is taken from within bounds.
+    // A transport that delivers more all the same, because its window was announced before, is taken from
+    // within bounds.
     let taken = conn.on_bytes(&mut service, &all[fed..]);
     assert!(taken <= service.options.max_input);
     fed += taken;
@@ -357,7 +359,8 @@ fn after_a_refusal_only_so_much_is_thrown_away() {
     }
 }
 
-/// What comes in chunks is dropped and the next request found; where the end cannot be found there is no next request.
+/// What comes in chunks is dropped and the next request found; where the end cannot be found there is no next
+/// request.
 #[test]
 fn content_in_chunks_ends_where_it_says_or_ends_the_connection() {
     let head = "POST /hello.txt HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -1,5 +1,5 @@
-//! What the documents say of bytes, copies and system calls, asserted by the counters of a running server, a transport after
-//! the other. Our own TCP/IP needs root, or the tests say so.
+//! What the documents say of bytes, copies and system calls, asserted by the counters of a running server, a
+//! transport after the other. Our own TCP/IP needs root, or the tests say so.
 
 mod support;
 
@@ -69,7 +69,8 @@ fn the_kernels_sockets_get_addresses_and_we_touch_nothing() {
     assert_eq!(report.device, Default::default());
 }
 
-/// What the kernel refers to is what was asked for, also after the site was replaced by another and let go of.
+/// What the kernel refers to is what was asked for, also after the site was replaced by another and let go
+/// of.
 #[test]
 fn what_goes_by_reference_outlives_its_site() {
     let server = on_kernel();
@@ -177,8 +178,8 @@ fn connections_that_do_nothing_wake_no_loop() {
     let before = server.report().work;
     std::thread::sleep(Duration::from_secs(3));
     let done = server.report().work.since(&before);
-    // The report, for which the ring and the loop are looked at, and the hands of the timer wheel as they come near the half
-    // minute at which connections end.
+    // The report, for which the ring and the loop are looked at, and the hands of the timer wheel as they
+    // come near the half minute at which connections end.
     assert!(done[Quantity::CallsToWait] <= 4, "{} waits", done[Quantity::CallsToWait]);
     drop(idle);
 }
@@ -199,8 +200,8 @@ fn what_nobody_takes_is_held() {
     assert_eq!(server.finish().unwrap().held_bytes, 0);
 }
 
-/// Serves by our own TCP/IP in a namespace of the test's own and gives what `fetch` does; `None`, told, where there is no
-/// such device.
+/// Serves by our own TCP/IP in a namespace of the test's own and gives what `fetch` does; `None`, told, where
+/// there is no such device.
 fn on_device(options: &DeviceOptions, offload: bool) -> Option<Report> {
     let features = Features { offload, stored_sums: false, cached_sums: false, ..Features::default() };
     on_device_with(options, features)
@@ -236,7 +237,8 @@ fn tap_with_offloads_touches_nothing() {
     });
 }
 
-/// One on its own: stored sums leave the edges of 512-byte blocks to be read, remembered ones nothing but the first time.
+/// One on its own: stored sums leave the edges of 512-byte blocks to be read, remembered ones nothing but the
+/// first time.
 #[test]
 fn tap_without_offloads_copies_nothing_that_has_a_sum() {
     in_namespace(|| {
@@ -259,7 +261,8 @@ fn a_remembered_sum_is_not_made_again() {
         let Some(report) = on_device_with(&tap(false), features) else { return };
         let [copied, summed, touched, _] = shares(&report);
         assert_eq!(summed, touched, "{report}");
-        // Each head has its own date, and no name: it is summed where it lies, or in the loop that copies its segment.
+        // Each head has its own date, and no name: it is summed where it lies, or in the loop that copies its
+        // segment.
         assert!(copied < 0.01 && summed < 0.2, "{report}");
     });
 }

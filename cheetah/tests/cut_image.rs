@@ -1,5 +1,5 @@
-//! An image that is cut while it is served: an error of the responses that lack its bytes, on every transport, and never the
-//! end of the server.
+//! An image that is cut while it is served: an error of the responses that lack its bytes, on every
+//! transport, and never the end of the server.
 
 mod support;
 

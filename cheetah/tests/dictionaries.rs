@@ -1,5 +1,5 @@
-//! Files compressed by their older versions (RFC 9842): made when a site is packed, sent to who has that version, and read by a
-//! browser.
+//! Files compressed by their older versions (RFC 9842): made when a site is packed, sent to who has that
+//! version, and read by a browser.
 
 mod support;
 
@@ -110,7 +110,8 @@ fn exercise(addr: SocketAddr) {
     assert_eq!(delta.field("content-type"), Some("text/javascript; charset=utf-8"));
     assert!(delta.body.len() < 200, "{}", delta.body.len());
     assert!(decode(Coding::Dcz, &delta.body, &script(1)) == script(2));
-    // Of another dictionary, of none, or where the client does not take it, what everybody gets; it says the same of itself.
+    // Of another dictionary, of none, or where the client does not take it, what everybody gets; it says the
+    // same of itself.
     let other = hash_field("something else");
     for (accepted, dictionary, coding) in [
         ("br, dcz", Some(&other[..]), Some("br")),

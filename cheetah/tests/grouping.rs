@@ -248,7 +248,8 @@ fn a_file_is_read_ahead() {
     }
 }
 
-/// Head and body lie together: with the tables at hand, a file that is not in memory is one reading, up to 64 KiB of it.
+/// Head and body lie together: with the tables at hand, a file that is not in memory is one reading, up to 64
+/// KiB of it.
 #[test]
 fn a_cold_file_is_one_reading_head_and_body() {
     let folder = tempfile::tempdir().unwrap();

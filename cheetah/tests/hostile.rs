@@ -1,5 +1,5 @@
-//! Short runs of what is fuzzed (`cheetah::testing`): random bytes, and random changes of what is right. A failure names its
-//! seed.
+//! Short runs of what is fuzzed (`cheetah::testing`): random bytes, and random changes of what is right. A
+//! failure names its seed.
 
 mod support;
 

@@ -12,7 +12,8 @@ use support::program::Program;
 use support::secured::{Certificate, Client};
 use support::until;
 
-/// A folder with the sites `top`, `a` and `b`, each with its name in `name.txt`, and the configuration `text`.
+/// A folder with the sites `top`, `a` and `b`, each with its name in `name.txt`, and the configuration
+/// `text`.
 fn folder(text: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in ["top", "a", "b"] {

@@ -1,5 +1,5 @@
-//! HTTP/2 as a state machine, without a socket: the same answers as by HTTP/1.1, in any cut of the bytes, within windows, by
-//! priorities, and no more of anything than is allowed.
+//! HTTP/2 as a state machine, without a socket: the same answers as by HTTP/1.1, in any cut of the bytes,
+//! within windows, by priorities, and no more of anything than is allowed.
 
 mod support;
 
@@ -405,7 +405,8 @@ fn hostile(seed: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a fuzzer calls: whatever comes, in whatever cut, nothing panics, and what is queued and kept is bounded.
+/// What a fuzzer calls: whatever comes, in whatever cut, nothing panics, and what is queued and kept is
+/// bounded.
 fn anything(seed: &[u8], cut: usize) {
     let mut pair = Pair::with(service(), &[]);
     for part in hostile(seed).chunks(cut.max(1)) {

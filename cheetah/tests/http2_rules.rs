@@ -158,8 +158,8 @@ fn what_comes_of_a_stream_that_is_over() {
     }
 }
 
-/// A response that is whole before its request is asks for no more of that (RFC 9113 section 8.1), when the client has had
-/// time to see it.
+/// A response that is whole before its request is asks for no more of that (RFC 9113 section 8.1), when the
+/// client has had time to see it.
 #[test]
 fn content_that_nobody_wants() {
     let content = |bytes: &[u8]| frame(DATA, END_STREAM, 1, bytes);

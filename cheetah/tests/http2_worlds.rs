@@ -1,5 +1,5 @@
-//! HTTP/2 on the kernel's sockets and by our own TCP/IP, in the clear and over TLS: files byte for byte, what clients put, what
-//! programs answer, and the end of a server.
+//! HTTP/2 on the kernel's sockets and by our own TCP/IP, in the clear and over TLS: files byte for byte, what
+//! clients put, what programs answer, and the end of a server.
 
 mod support;
 
@@ -293,8 +293,8 @@ fn programs_answer() {
         talk.until(|reader| reader.pongs.len() > pongs);
         std::thread::sleep(Duration::from_millis(10));
     }
-    // Each whole response has its time, a program's as a file's: those of 1, 3, 5, 7, 13, 15, 17 and 19, and that of 11 if it
-    // is an error's.
+    // Each whole response has its time, a program's as a file's: those of 1, 3, 5, 7, 13, 15, 17 and 19, and
+    // that of 11 if it is an error's.
     talk.say(&get(23, "/hello.txt"));
     talk.until_whole(23);
     let counted = || server.report().latency.count();

@@ -45,7 +45,8 @@ fn ask(site: Site) {
     }
 }
 
-/// A site whose files are looked up when they are asked for answers as one in memory does, the first time and the second.
+/// A site whose files are looked up when they are asked for answers as one in memory does, the first time and
+/// the second.
 #[test]
 fn a_lazy_site_answers_every_case() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The server on the kernel's sockets, over raw sockets: every case, torn requests, many connections, replaced sites,
-//! draining.
+//! The server on the kernel's sockets, over raw sockets: every case, torn requests, many connections,
+//! replaced sites, draining.
 
 mod support;
 
@@ -429,8 +429,8 @@ fn a_connection_of_one_request_costs_four_calls() {
     assert!(at_once >= 2 * 200, "{at_once}");
 }
 
-/// What comes of a request in parts is acknowledged, for the rest may wait for that (Nagle's algorithm): a tenth of the
-/// time that Linux would hold the acknowledgement back is far more than it takes.
+/// What comes of a request in parts is acknowledged, for the rest may wait for that (Nagle's algorithm): a
+/// tenth of the time that Linux would hold the acknowledgement back is far more than it takes.
 fn a_request_in_parts_is_acknowledged(calls: SocketCalls) {
     let server = server(calls);
     let mut fastest = Duration::MAX;
@@ -477,7 +477,8 @@ fn who_reads_nothing_is_not_read_without_end(calls: SocketCalls) {
     });
     std::thread::sleep(Duration::from_millis(300));
     let before = server.report();
-    // Of two megabytes of requests some are in buffers of the kernel's; those that are answered fill its other buffers.
+    // Of two megabytes of requests some are in buffers of the kernel's; those that are answered fill its
+    // other buffers.
     assert!(before.stats.total_responses() < ASKED as u64, "{before}");
     std::thread::sleep(Duration::from_millis(300));
     let done = server.report().work.since(&before.work);
@@ -498,8 +499,9 @@ fn who_reads_nothing_is_not_read_without_end(calls: SocketCalls) {
     assert!(rest.is_empty());
 }
 
-/// The FIN rides on the last data, the body on the head, the acknowledgement of the request on its answer: counted by the
-/// kernel, in a namespace where nothing else is sent. Switched off, each costs a segment, and every byte is the same.
+/// The FIN rides on the last data, the body on the head, the acknowledgement of the request on its answer:
+/// counted by the kernel, in a namespace where nothing else is sent. Switched off, each costs a segment, and
+/// every byte is the same.
 fn the_end_of_a_connection_costs_no_segment_of_its_own(calls: SocketCalls) {
     let count = || -> u64 {
         let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();

@@ -1,5 +1,5 @@
-//! Imports run one way: of the modules at the top of a crate, none needs one that needs it. Read from the sources of the
-//! four crates that make the server, without comments and unit tests.
+//! Imports run one way: of the modules at the top of a crate, none needs one that needs it. Read from the
+//! sources of the four crates that make the server, without comments and unit tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

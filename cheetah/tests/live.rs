@@ -1,5 +1,5 @@
-//! Bodies that grow while they are sent: sources that have less than they are asked for, and wake later, on the kernel's
-//! sockets and by our own TCP.
+//! Bodies that grow while they are sent: sources that have less than they are asked for, and wake later, on
+//! the kernel's sockets and by our own TCP.
 
 mod support;
 
@@ -291,7 +291,8 @@ fn a_growing_body_is_sealed_once() {
         drop(stream);
         let work = server.finish().unwrap().work;
         if own_records {
-            // Files once into the frame, and again if it was lost; bodies that grow into a record, then into frames.
+            // Files once into the frame, and again if it was lost; bodies that grow into a record, then into
+            // frames.
             let (copied, sealed) = (work[Quantity::BytesCopied], work[Quantity::BytesSealed]);
             assert!(copied > sealed * 14 / 10 && copied < sealed * 16 / 10, "{copied} of {sealed}");
         }

@@ -145,8 +145,8 @@ fn in_flight(into_frames: bool) -> Option<(u64, isize)> {
     measured.lock().unwrap().take()
 }
 
-/// A connection after a request is no bigger than one before it, in either world; what the loop itself takes with its first
-/// responses is a little more for all together.
+/// A connection after a request is no bigger than one before it, in either world; what the loop itself takes
+/// with its first responses is a little more for all together.
 #[test]
 fn a_connection_that_was_served_owns_no_more_than_one_that_waits() {
     let _alone = ALONE.lock();

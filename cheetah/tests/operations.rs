@@ -1,4 +1,5 @@
-//! What whoever runs a server does to it: logs that are renamed, signals sent twice, options that cannot work.
+//! What whoever runs a server does to it: logs that are renamed, signals sent twice, options that cannot
+//! work.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! The example whose owner decides about allocation, replacement, misses and reading serves what is in the folder.
+//! The example whose owner decides about allocation, replacement, misses and reading serves what is in the
+//! folder.
 
 #[path = "../examples/own-file-system.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its own main is not called here")]

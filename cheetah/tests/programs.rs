@@ -1,5 +1,5 @@
-//! FastCGI programs behind the server: what is right of them arrives whole, what is wrong is one response's fault, on the
-//! kernel's sockets and by our own TCP.
+//! FastCGI programs behind the server: what is right of them arrives whole, what is wrong is one response's
+//! fault, on the kernel's sockets and by our own TCP.
 
 mod support;
 
@@ -253,8 +253,8 @@ fn a_kept_connection_that_died_is_replaced_for_who_may_ask_twice() {
     lab.server.shut_down().unwrap();
 }
 
-/// A program that writes without end to a client that does not read is stopped by its own socket; when the client goes, it
-/// is told so.
+/// A program that writes without end to a client that does not read is stopped by its own socket; when the
+/// client goes, it is told so.
 #[test]
 fn a_program_is_read_no_faster_than_its_client() {
     let lab = lab(quick(), false);
@@ -268,7 +268,8 @@ fn a_program_is_read_no_faster_than_its_client() {
         std::thread::sleep(Duration::from_millis(150));
         assert!(begun.elapsed() < Duration::from_secs(20), "it is read for ever: {before} bytes");
     }
-    // Buffers of two sockets at each end, and what waits here: a few megabytes, whatever the machine's defaults.
+    // Buffers of two sockets at each end, and what waits here: a few megabytes, whatever the machine's
+    // defaults.
     assert!(before < 12 << 20, "{before} bytes were read");
     // Longer than a program may be silent: it is not it who is.
     std::thread::sleep(Duration::from_millis(700));

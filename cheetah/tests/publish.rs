@@ -1,5 +1,5 @@
-//! Images that are published in one place and served in several: what is sent and fetched, what is refused, and that servers go
-//! from one to the next without a request that fails.
+//! Images that are published in one place and served in several: what is sent and fetched, what is refused,
+//! and that servers go from one to the next without a request that fails.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Publishing to a bucket and serving from it, against a bucket of the test's own: what S3 does with single objects, conditions
-//! included.
+//! Publishing to a bucket and serving from it, against a bucket of the test's own: what S3 does with single
+//! objects, conditions included.
 #![cfg(feature = "s3")]
 
 mod support;

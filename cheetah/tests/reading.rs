@@ -1,5 +1,5 @@
-//! What is not in memory is read while the loop goes on: by io_uring, by threads, and by a device that delays, reorders, cuts
-//! short, damages and fails.
+//! What is not in memory is read while the loop goes on: by io_uring, by threads, and by a device that
+//! delays, reorders, cuts short, damages and fails.
 
 mod support;
 
@@ -46,7 +46,8 @@ fn image(folder: &Path) -> PathBuf {
     path
 }
 
-/// The image past the kernel's cache, so that what is not in ours has to be read. `None`, told, where that cannot be.
+/// The image past the kernel's cache, so that what is not in ours has to be read. `None`, told, where that
+/// cannot be.
 fn direct_site(folder: &Path, cache_bytes: u64, verify: bool) -> Option<Arc<dyn Store>> {
     let cache = Some(Arc::new(FileCache::aligned(cache_bytes, PolicyName::default()).unwrap()));
     let options = OpenOptions { cache, direct: true, verify, ..OpenOptions::default() };
@@ -111,8 +112,8 @@ fn get(addr: SocketAddr, path: &str) -> (u16, Vec<u8>) {
     (response.status, response.body)
 }
 
-/// Every case of the test site, all on one connection, one behind the other without waiting; whatever is not in a small cache
-/// is read in between.
+/// Every case of the test site, all on one connection, one behind the other without waiting; whatever is not
+/// in a small cache is read in between.
 fn ask_everything(addr: SocketAddr) {
     let etag = hello_etag();
     for case in CASES.iter().filter(|case| !case.closes) {
@@ -183,7 +184,8 @@ fn a_folder_is_read_like_that() {
     }
 }
 
-/// As long as the disk says nothing, who asks for something else is answered, and who asks for the same waits for one reading.
+/// As long as the disk says nothing, who asks for something else is answered, and who asks for the same waits
+/// for one reading.
 fn others_are_answered(server: Server, desk: &Desk, hot: &str) {
     let addr = server.addr();
     let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -277,7 +279,8 @@ fn nobody_has_to_stay() {
     desk.take().into_iter().for_each(ReadOrder::read_here);
 }
 
-/// A device that does its worst, by a seed: orders in any order, late, in small pieces, with damaged bytes, or not at all.
+/// A device that does its worst, by a seed: orders in any order, late, in small pieces, with damaged bytes,
+/// or not at all.
 fn misbehave(desk: &Desk, seed: u64, spoils: bool, until: &std::sync::atomic::AtomicBool) {
     let mut state = seed | 1;
     let mut random = move |below: u64| {

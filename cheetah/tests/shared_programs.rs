@@ -1,6 +1,8 @@
-//! Programs that answer out of memory which they share with the server: no copy, and no fault of theirs is the server's.
+//! Programs that answer out of memory which they share with the server: no copy, and no fault of theirs is
+//! the server's.
 //!
-//! The programs are this very test program, started again ([`as_a_program`]) with what to do in its environment.
+//! The programs are this very test program, started again ([`as_a_program`]) with what to do in its
+//! environment.
 
 mod support;
 
@@ -155,8 +157,8 @@ fn a_program_answers_out_of_shared_memory_by_our_own_tcp() {
     });
 }
 
-/// The content of answers is never copied by us; and without the device's help, what is kept is summed for its first answer
-/// and not again.
+/// The content of answers is never copied by us; and without the device's help, what is kept is summed for
+/// its first answer and not again.
 #[test]
 fn no_copy_between_program_and_frame_and_one_sum_of_what_is_kept() {
     const LEN: u64 = 50_000;

@@ -141,7 +141,8 @@ fn is_served(addr: SocketAddr) {
     assert_eq!(read_response(&mut stream, false).body, b"hello, world\n");
 }
 
-/// Each change costs that response and no other, and nothing is sent that the file did not have when it was asked for.
+/// Each change costs that response and no other, and nothing is sent that the file did not have when it was
+/// asked for.
 fn files_change(server: Server, dir: &Path) {
     let contents = support::noise(BIG);
     let big = dir.join("big");

@@ -1,5 +1,5 @@
-//! Who starts and watches a server: sockets that are handed over or lie in the file system, what is told in return, what a
-//! server cannot do any more, and a restart that nobody notices.
+//! Who starts and watches a server: sockets that are handed over or lie in the file system, what is told in
+//! return, what a server cannot do any more, and a restart that nobody notices.
 
 mod support;
 
@@ -101,7 +101,8 @@ fn a_restart_under_load_loses_no_connection() {
                 }
             });
         }
-        // Kept connections end when they are idle or after a response that says so: a request that was begun is answered.
+        // Kept connections end when they are idle or after a response that says so: a request that was begun
+        // is answered.
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 let mut stream = TcpStream::connect(addr).unwrap();

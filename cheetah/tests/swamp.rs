@@ -123,7 +123,8 @@ fn wrong_answers_are_told_apart() {
 
 #[test]
 fn a_kept_connection_may_end_between_two_answers() {
-    // Closes when it is asked for the fifth time: that request goes to another connection, and nothing has failed.
+    // Closes when it is asked for the fifth time: that request goes to another connection, and nothing has
+    // failed.
     let addr = stub(|number| if number == 4 { Vec::new() } else { ok("right") });
     let ledger = run(&options(addr, &["/"], true));
     assert_eq!(ledger.failed(), 0, "{:?}", ledger.failures);
@@ -191,8 +192,8 @@ fn our_own_tcp_asks_as_well() {
     });
 }
 
-/// By two threads with one address, whose connections have ports that each hears of: over rings that share what arrives by a
-/// hash of the kernel's, and over a TAP device with two queues.
+/// By two threads with one address, whose connections have ports that each hears of: over rings that share
+/// what arrives by a hash of the kernel's, and over a TAP device with two queues.
 #[test]
 fn our_own_tcp_asks_by_threads() {
     in_namespace(|| {

@@ -1,4 +1,5 @@
-//! Our own TCP/IP on real devices in namespaces of the test's own, against the kernel's TCP: needs root, or says so.
+//! Our own TCP/IP on real devices in namespaces of the test's own, against the kernel's TCP: needs root, or
+//! says so.
 
 mod support;
 
@@ -18,7 +19,8 @@ fn serve(options: &DeviceOptions, features: Features) -> Option<Server> {
     on_device(support::site(), options, features)
 }
 
-/// Every case, on kept connections where they may be kept; then many connections one after another and at once.
+/// Every case, on kept connections where they may be kept; then many connections one after another and at
+/// once.
 fn exercise(server: Server, connections: usize) {
     let etag = hello_etag();
     let mut kept = connect(server.addr());
@@ -120,7 +122,8 @@ fn tap_with_losses() {
     });
 }
 
-/// RFC 5227 against the kernel, which answers for the address: the server does not begin, and says who has it.
+/// RFC 5227 against the kernel, which answers for the address: the server does not begin, and says who has
+/// it.
 #[test]
 fn an_address_that_the_kernel_has_is_not_served_at() {
     in_namespace(|| {

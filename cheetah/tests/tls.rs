@@ -1,5 +1,5 @@
-//! HTTPS over the kernel's sockets and over our own TCP/IP, against `rustls` as the client: every case in every suite,
-//! hostile handshakes and records, keys that change, certificates that are replaced.
+//! HTTPS over the kernel's sockets and over our own TCP/IP, against `rustls` as the client: every case in
+//! every suite, hostile handshakes and records, keys that change, certificates that are replaced.
 
 mod support;
 
@@ -515,7 +515,8 @@ fn a_handshake_takes_only_so_long() {
     assert_eq!(server.shut_down().unwrap().timed_out, 4);
 }
 
-/// A record that was changed, one that is too long, one of a kind that does not belong there: told and closed.
+/// A record that was changed, one that is too long, one of a kind that does not belong there: told and
+/// closed.
 #[test]
 fn a_bad_record_ends_the_connection() {
     let certificate = certificate();
@@ -631,7 +632,8 @@ fn over_our_own_tcp_on_a_bad_wire() {
     });
 }
 
-/// On our own TCP/IP content is sealed, placed in its frame and summed in one pass, and no sealed byte is held.
+/// On our own TCP/IP content is sealed, placed in its frame and summed in one pass, and no sealed byte is
+/// held.
 #[test]
 fn content_is_sealed_in_the_frame() {
     for offload in [false, true] {
@@ -668,8 +670,8 @@ fn content_is_sealed_in_the_frame() {
     }
 }
 
-/// What is sent again is sealed again: of whatever length the records are, in both versions, with frames lost, doubled and
-/// out of order, a megabyte arrives as it was.
+/// What is sent again is sealed again: of whatever length the records are, in both versions, with frames
+/// lost, doubled and out of order, a megabyte arrives as it was.
 #[test]
 fn records_are_sealed_again_for_what_was_lost() {
     for (offload, faults) in [(false, "drop=3%,reorder=2%,seed=5"), (true, "drop=3%,duplicate=2%,seed=9")] {

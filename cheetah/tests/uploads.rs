@@ -1,4 +1,5 @@
-//! Files that clients put and delete: on the kernel's sockets, by our own TCP, over HTTPS, and through crashes.
+//! Files that clients put and delete: on the kernel's sockets, by our own TCP, over HTTPS, and through
+//! crashes.
 
 mod support;
 
@@ -224,7 +225,8 @@ fn in_a_folder() {
     left.sort();
     assert_eq!(left, [".well-known/x", "a b/\u{e9}.txt", "new"]);
 
-    // A link is no place for a file, wherever it leads; rights stay as they were; what was made of the old goes.
+    // A link is no place for a file, wherever it leads; rights stay as they were; what was made of the old
+    // goes.
     use std::os::unix::fs::{PermissionsExt, symlink};
     std::fs::write(dir.path().join("outside"), "as it was").unwrap();
     symlink("../outside", path.join("link")).unwrap();
@@ -541,7 +543,8 @@ fn what_was_said_to_be_done_survives_a_kill() {
     assert!(versions.iter().sum::<u32>() > 8, "{versions:?}");
 }
 
-/// `curl -T` puts a file where its name says, over HTTP/1.1 with `Expect: 100-continue`, and from a pipe in chunks.
+/// `curl -T` puts a file where its name says, over HTTP/1.1 with `Expect: 100-continue`, and from a pipe in
+/// chunks.
 #[test]
 fn curl_puts_files() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,15 +1,18 @@
-//! An open image: look-ups that neither wait for a device nor fail, and reads that do where the contents are not in memory.
+//! An open image: look-ups that neither wait for a device nor fail, and reads that do where the contents are
+//! not in memory.
 //!
 //! [`Image::open`] reads the metadata into memory of its own and checks it whole (`validate`), so nothing
 //! that later happens to the file can break an invariant. For the contents there is a choice:
 //!
 //! * [`Access::Copy`]: the image is read into memory. Immune to whatever happens to the file.
-//! * [`Access::Blocks`]: they are read when they are wanted, by blocks that a cache keeps. Reading waits for the file, and a
-//!   file that was cut, or cannot be read, is an error of that read. Application areas and sums are in memory.
-//! * [`Access::Map`]: pages come from the kernel's page cache on demand, and a page that is not there makes whoever touches it
-//!   wait. A replaced image (renamed over, as `pack` does) stays whole for who has it open. But someone who *truncates* the
-//!   very file pulls pages away, and touching one raises SIGBUS: map only images that nobody cuts.
-//!   [`Image::is_intact`] tells whether the length is still the one that was checked.
+//! * [`Access::Blocks`]: they are read when they are wanted, by blocks that a cache keeps. Reading waits for
+//!   the file, and a file that was cut, or cannot be read, is an error of that read. Application areas and
+//!   sums are in memory.
+//! * [`Access::Map`]: pages come from the kernel's page cache on demand, and a page that is not there makes
+//!   whoever touches it wait. A replaced image (renamed over, as `pack` does) stays whole for who has it
+//!   open. But someone who *truncates* the very file pulls pages away, and touching one raises SIGBUS: map
+//!   only images that nobody cuts. [`Image::is_intact`] tells whether the length is still the one that was
+//!   checked.
 //! * [`Access::Auto`] copies small images and reads large ones by blocks.
 
 mod data;
@@ -44,19 +47,20 @@ use validate::Metadata;
 pub struct OpenOptions {
     /// Where the contents are read from.
     pub access: Access,
-    /// Refuse images with more metadata than this, application areas and sums included if the contents are read by blocks:
-    /// what opening may allocate, but for the contents.
+    /// Refuse images with more metadata than this, application areas and sums included if the contents are
+    /// read by blocks: what opening may allocate, but for the contents.
     pub max_metadata_bytes: u64,
-    /// Compare every page of the contents with its checksum before anyone gets a byte of it: once each time it is read from
-    /// the file, so all access is by blocks. For images of version 2 and later. A page that does not have its sum is an
-    /// error of the reads that need it. Not for [`Image::from_bytes`].
+    /// Compare every page of the contents with its checksum before anyone gets a byte of it: once each time
+    /// it is read from the file, so all access is by blocks. For images of version 2 and later. A page that
+    /// does not have its sum is an error of the reads that need it. Not for [`Image::from_bytes`].
     pub verify: bool,
-    /// Read blocks past the kernel's cache (`O_DIRECT`), for [`Access::Blocks`]: what is kept twice is in the way of something
-    /// else. The file system must do that, and [`FileCache::aligned`] keep them.
+    /// Read blocks past the kernel's cache (`O_DIRECT`), for [`Access::Blocks`]: what is kept twice is in the
+    /// way of something else. The file system must do that, and [`FileCache::aligned`] keep them.
     pub direct: bool,
     /// Where the image says what is wanted together, read all of it by one reading, for [`Access::Blocks`].
     pub groups: bool,
-    /// Where blocks are kept, for [`Access::Blocks`]; a cache of 64 MiB for this image alone if there is none.
+    /// Where blocks are kept, for [`Access::Blocks`]; a cache of 64 MiB for this image alone if there is
+    /// none.
     pub cache: Option<Arc<FileCache>>,
 }
 
@@ -367,7 +371,8 @@ impl<'a> Inode<'a> {
         Ok(&self.aux()?[..self.record.app_bytes as usize])
     }
 
-    /// Part of the application area as payload, held by the image's buffer; nothing if it does not have that part.
+    /// Part of the application area as payload, held by the image's buffer; nothing if it does not have that
+    /// part.
     ///
     /// # Errors
     /// As [`Inode::app`].
@@ -376,9 +381,9 @@ impl<'a> Inode<'a> {
         Ok(Piece { hold: Some(self.image.data.buffer()), ..Piece::new(bytes) })
     }
 
-    /// Bytes of a resident image from `offset` on, at most `len`: as much of that as lies together in it, so less than
-    /// `len` at the end of an extent, and nothing from the end of the file on. Never waits, except for the kernel to fetch a
-    /// mapped page.
+    /// Bytes of a resident image from `offset` on, at most `len`: as much of that as lies together in it, so
+    /// less than `len` at the end of an extent, and nothing from the end of the file on. Never waits, except
+    /// for the kernel to fetch a mapped page.
     ///
     /// # Errors
     /// If this is a directory, or the image is read by blocks.
@@ -387,8 +392,8 @@ impl<'a> Inode<'a> {
         self.image.data.slice(at, len).ok_or(ReadError::NotResident)
     }
 
-    /// Bytes from `offset` on, at most `len`, however the image is read: as much of that as lies together, so less than `len`
-    /// at the end of a block, and nothing from the end of the file on. May wait for the file.
+    /// Bytes from `offset` on, at most `len`, however the image is read: as much of that as lies together, so
+    /// less than `len` at the end of a block, and nothing from the end of the file on. May wait for the file.
     ///
     /// # Errors
     /// If this is a directory, or the file cannot be read.
@@ -432,7 +437,8 @@ impl<'a> Inode<'a> {
         }
     }
 
-    /// Where in the image the bytes from `offset` on lie, and how many of `len` lie together; `None` if that is none.
+    /// Where in the image the bytes from `offset` on lie, and how many of `len` lie together; `None` if that
+    /// is none.
     fn place(self, offset: u64, len: u64) -> Result<Option<(u64, u64)>, ReadError> {
         if self.is_directory() {
             return Err(ReadError::IsDirectory);
@@ -450,8 +456,8 @@ impl<'a> Inode<'a> {
         Ok(None)
     }
 
-    /// What [`Inode::read`] gives as payload: held by the image's buffer, with the stored sums, which are good for any
-    /// part of it. `None` where there is nothing more.
+    /// What [`Inode::read`] gives as payload: held by the image's buffer, with the stored sums, which are
+    /// good for any part of it. `None` where there is nothing more.
     ///
     /// # Errors
     /// As [`Inode::read`], or if the sums do not have their checksum.
@@ -464,7 +470,8 @@ impl<'a> Inode<'a> {
         Ok(Some(Piece { bytes, sum: None, stored: self.stored_sums(offset)?, hold }))
     }
 
-    /// The sums that were stored for the contents, for a piece of them that begins at `offset`; `None` if there are none.
+    /// The sums that were stored for the contents, for a piece of them that begins at `offset`; `None` if
+    /// there are none.
     ///
     /// # Errors
     /// If they do not have their checksum.

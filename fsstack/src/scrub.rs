@@ -1,4 +1,5 @@
-//! Looks for damage where nobody reads: all pages of an image or of a log's segments, some at a time, compared with their sums.
+//! Looks for damage where nobody reads: all pages of an image or of a log's segments, some at a time,
+//! compared with their sums.
 
 use crate::device::{Device, FileDevice};
 use crate::format::BadImage;
@@ -51,7 +52,8 @@ impl Scrub {
     /// Read at a step, at most.
     pub const STEP_BYTES: u64 = 256 << 10;
 
-    /// Begins with the image or log at `path` as it is now. An image of version 1 has no sums, and none of its pages are looked at.
+    /// Begins with the image or log at `path` as it is now. An image of version 1 has no sums, and none of
+    /// its pages are looked at.
     ///
     /// # Errors
     /// If it cannot be read, or what tells about its pages is not sound.

@@ -1,5 +1,5 @@
-//! Images whose metadata are read when they are used: the same answers as from one that was checked whole, and none but errors
-//! from what is damaged.
+//! Images whose metadata are read when they are used: the same answers as from one that was checked whole,
+//! and none but errors from what is damaged.
 
 mod common;
 
@@ -98,7 +98,8 @@ proptest! {
         }
     }
 
-    /// Forged metadata with valid checksums: whatever they say, each look-up ends and gives something or an error.
+    /// Forged metadata with valid checksums: whatever they say, each look-up ends and gives something or an
+    /// error.
     #[test]
     fn a_hostile_image_does_no_harm(
         tree in tree(),
@@ -187,8 +188,8 @@ fn each_flipped_byte_is_found_or_harmless() {
     assert!(refused > 4096 && failed > 4096 && harmless > 0, "{refused} {failed} {harmless}");
 }
 
-/// Of a long file in a group the first of the contents is read when it is looked up, for its area lies behind: what is wrong there is
-/// no error of the look-up.
+/// Of a long file in a group the first of the contents is read when it is looked up, for its area lies
+/// behind: what is wrong there is no error of the look-up.
 #[test]
 fn what_is_read_ahead_fails_no_look_up() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! A log against a plain map: whatever is done, in whatever order, with commits, reverts and openings between.
+//! A log against a plain map: whatever is done, in whatever order, with commits, reverts and openings
+//! between.
 
 use fsstack::OpenOptions;
 use fsstack::image::build::Mtime;
@@ -466,7 +467,8 @@ fn space_comes_back_when_the_last_reader_of_a_generation_goes() {
     put(&mut log, "a", 3_000_000, 1);
     log.sync().unwrap();
     let snapshot = log.snapshot();
-    // By blocks, so that it has nothing in memory; another opening of the file, as another process would have.
+    // By blocks, so that it has nothing in memory; another opening of the file, as another process would
+    // have.
     let by_blocks =
         OpenOptions { access: fsstack::fs::Access::Blocks, cache: None, ..OpenOptions::default() };
     let elsewhere = Generation::open(&path, &by_blocks).unwrap();

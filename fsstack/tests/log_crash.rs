@@ -1,4 +1,5 @@
-//! A crash at any write leaves the state before a commit or after it, and nothing that is damaged is taken for sound.
+//! A crash at any write leaves the state before a commit or after it, and nothing that is damaged is taken
+//! for sound.
 
 mod common;
 

@@ -26,8 +26,8 @@ fn contents(inode: Inode<'_>) -> Result<Vec<u8>, ReadError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// One bit of the data region is wrong: who needs that page is told so, with the file and the page, and nobody gets a wrong
-    /// byte; who does not need it is served, from the same block of the cache too.
+    /// One bit of the data region is wrong: who needs that page is told so, with the file and the page, and
+    /// nobody gets a wrong byte; who does not need it is served, from the same block of the cache too.
     #[test]
     fn a_flipped_bit_is_never_read(tree in tree(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
         let folder = tempfile::tempdir().unwrap();

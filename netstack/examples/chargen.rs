@@ -1,4 +1,5 @@
-//! Sends the same line for ever (RFC 864), on 10.77.0.2, port 19. As root: `chargen chargen0 &`, then `nc 10.77.0.2 19`.
+//! Sends the same line for ever (RFC 864), on 10.77.0.2, port 19. As root: `chargen chargen0 &`, then `nc
+//! 10.77.0.2 19`.
 
 use netstack::buffered::{Buffered, Handler};
 use netstack::connections::Connections;

@@ -1,4 +1,5 @@
-//! Throws away what it receives (RFC 863), on 10.77.0.2, port 9. As root: `discard discard0 &`, then `nc 10.77.0.2 9`.
+//! Throws away what it receives (RFC 863), on 10.77.0.2, port 9. As root: `discard discard0 &`, then `nc
+//! 10.77.0.2 9`.
 
 use netstack::buffered::{Buffered, Handler};
 use netstack::connections::Connections;

@@ -1,5 +1,5 @@
-//! Sends back what it receives (RFC 862), on 10.77.0.2, port 7, by TCP and UDP. As root: `echo echo0 &`, then `nc 10.77.0.2 7`, or
-//! `nc -u 10.77.0.2 7`.
+//! Sends back what it receives (RFC 862), on 10.77.0.2, port 7, by TCP and UDP. As root: `echo echo0 &`, then
+//! `nc 10.77.0.2 7`, or `nc -u 10.77.0.2 7`.
 
 use netstack::buffered::{Buffered, Handler};
 use netstack::connections::Connections;

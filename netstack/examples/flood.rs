@@ -1,5 +1,5 @@
-//! SYNs from random sources at a given rate, by an AF_PACKET ring: what `scripts/bench-handlers` floods a server with, in
-//! namespaces of its own.
+//! SYNs from random sources at a given rate, by an AF_PACKET ring: what `scripts/bench-handlers` floods a
+//! server with, in namespaces of its own.
 //!
 //!   flood DEV MAC ADDR FIRST-PORT LAST-PORT RATE SECONDS
 //!

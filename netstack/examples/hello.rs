@@ -1,4 +1,5 @@
-//! Says `hello` to whoever connects to 10.77.0.2, port 7, and closes. As root: `hello hello0 &`, then `nc 10.77.0.2 7`.
+//! Says `hello` to whoever connects to 10.77.0.2, port 7, and closes. As root: `hello hello0 &`, then `nc
+//! 10.77.0.2 7`.
 
 use netstack::{application::Stream, connections::Connections, driver};
 use runtime::payload::{PayloadSource, Piece, Pieces};

@@ -1,14 +1,15 @@
 //! A bad cable between two interfaces: frames go from one to the other, late, and some not at all.
 //!
-//! `relay A B LOSS_PERCENT DELAY_MS SEED`: A is the server's side, B the client's. Which frames are lost depends on what
-//! they are (the client's port, the direction, the place in the stream, how often it went by), not on when they come: two
-//! servers that send the same bytes lose the same ones. Places are counted in full segments, for one short segment early on
-//! (the kernel's sockets send such when a write ends) shifts all that follow. TCP alone suffers. What is lost is told on
-//! standard error, a line each: `PORT server|client syn|data|fin|ack FROM TO TIME`: offsets in the stream, and how often
-//! the same went by before.
+//! `relay A B LOSS_PERCENT DELAY_MS SEED`: A is the server's side, B the client's. Which frames are lost
+//! depends on what they are (the client's port, the direction, the place in the stream, how often it went
+//! by), not on when they come: two servers that send the same bytes lose the same ones. Places are counted in
+//! full segments, for one short segment early on (the kernel's sockets send such when a write ends) shifts
+//! all that follow. TCP alone suffers. What is lost is told on standard error, a line each: `PORT
+//! server|client syn|data|fin|ack FROM TO TIME`: offsets in the stream, and how often the same went by
+//! before.
 //!
-//! For measurements with the kernel's TCP at either end where the kernel has no netem; both ends' offloads must be off
-//! (`ethtool -K IF tx off tso off gso off gro off`).
+//! For measurements with the kernel's TCP at either end where the kernel has no netem; both ends' offloads
+//! must be off (`ethtool -K IF tx off tso off gso off gro off`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What the stack asks of the application that owns the connections.
 //!
-//! The stack keeps no connection: the application puts each [`Pcb`] inside its own connection record (a slab entry, a
-//! pool slot) and the stack knows only the [`Key`] under which it will be found. All calls are static, so the compiler
-//! sees through them; none allocates.
+//! The stack keeps no connection: the application puts each [`Pcb`] inside its own connection record (a slab
+//! entry, a pool slot) and the stack knows only the [`Key`] under which it will be found. All calls are
+//! static, so the compiler sees through them; none allocates.
 //!
 //! ```text
 //!   accept(pcb) -> key          handshake complete: the PCB moves into the application's record

@@ -1,5 +1,5 @@
-//! A connection whose answers are made on the spot and kept in a [`SendBuffer`]: what is left to write is what comes of
-//! the peer's bytes.
+//! A connection whose answers are made on the spot and kept in a [`SendBuffer`]: what is left to write is
+//! what comes of the peer's bytes.
 
 use runtime::payload::{PayloadSource, Pieces};
 use runtime::time::Instant;
@@ -7,7 +7,8 @@ use runtime::time::Instant;
 use crate::application::Stream;
 use crate::send_buffer::SendBuffer;
 
-/// Bytes that wait to be sent or acknowledged at most before no more are read: a peer that does not read is not read from.
+/// Bytes that wait to be sent or acknowledged at most before no more are read: a peer that does not read is
+/// not read from.
 const LIMIT: usize = 256 << 10;
 
 /// What a connection does with the peer's bytes.

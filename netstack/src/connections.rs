@@ -1,5 +1,6 @@
-//! An application that is only its connections: each a stream with its PCB, made when one comes in, gone when it is over.
-//! Enough for servers that share nothing between connections; others keep their own records ([`Application`]).
+//! An application that is only its connections: each a stream with its PCB, made when one comes in, gone when
+//! it is over. Enough for servers that share nothing between connections; others keep their own records
+//! ([`Application`]).
 
 use std::fmt;
 

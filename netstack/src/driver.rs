@@ -5,9 +5,10 @@
 //!   work   a batch of frames in, timers that are due, and out what there is to send while the device has room
 //! ```
 //!
-//! [`Driver::run`] does both for ever, [`Driver::turn`] once; an owner with descriptors of its own, or with things to do
-//! between the two, calls [`Driver::wait`] and [`Driver::work`]. Work is cut into batches, so that neither direction starves
-//! the other or the owner; a turn that left something undone makes the next wait only look.
+//! [`Driver::run`] does both for ever, [`Driver::turn`] once; an owner with descriptors of its own, or with
+//! things to do between the two, calls [`Driver::wait`] and [`Driver::work`]. Work is cut into batches, so
+//! that neither direction starves the other or the owner; a turn that left something undone makes the next
+//! wait only look.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,12 +31,12 @@ use crate::transmission::{Offload, Payload, RxChecksum, Transmission};
 /// Frames taken in before what they caused is sent.
 const RECEIVE_BATCH: usize = 64;
 
-/// What a frame counts there; one that a handler has done with counts 1. A flood that is dropped must not fill the device's
-/// queue while there is much to send.
+/// What a frame counts there; one that a handler has done with counts 1. A flood that is dropped must not
+/// fill the device's queue while there is much to send.
 const FRAME_WORK: usize = 8;
 
-/// Transmissions before arrivals are looked at again, and bytes in them: of super-segments that is a millisecond, in which a
-/// flood must not fill the device's queue.
+/// Transmissions before arrivals are looked at again, and bytes in them: of super-segments that is a
+/// millisecond, in which a flood must not fill the device's queue.
 const TRANSMIT_BATCH: usize = 256;
 const TRANSMIT_BYTES: usize = 1 << 20;
 
@@ -45,7 +46,8 @@ pub const DEVICE: Token = Token(u64::MAX - 1);
 /// The token of what other drivers pass on, likewise.
 pub const PASSED: Token = Token(u64::MAX - 2);
 
-/// The usual configuration of a stack on `device`, with a secret from the system's random source. Its address is announced.
+/// The usual configuration of a stack on `device`, with a secret from the system's random source. Its address
+/// is announced.
 ///
 /// # Errors
 /// If the system has no random bytes.
@@ -58,8 +60,8 @@ pub fn config(device: &impl Device, addr: Ipv4Addr, prefix_len: u8) -> io::Resul
     Ok(config)
 }
 
-/// A driver on a TAP device of that name, whose other end, the kernel's, gets the address `kernel` and is set up. The
-/// stack has the address `ours` and listens nowhere yet.
+/// A driver on a TAP device of that name, whose other end, the kernel's, gets the address `kernel` and is set
+/// up. The stack has the address `ours` and listens nowhere yet.
 ///
 /// # Errors
 /// Without the right to make TAP devices, or if the name or the address cannot be had.
@@ -158,8 +160,8 @@ impl<D: Device, A: Application> Driver<D, A> {
         self.work()
     }
 
-    /// Waits for a frame, a timer, `deadline` or one of the owner's descriptors ([`Driver::events`]). What is ready of these;
-    /// the device's event, [`DEVICE`], may be among them.
+    /// Waits for a frame, a timer, `deadline` or one of the owner's descriptors ([`Driver::events`]). What is
+    /// ready of these; the device's event, [`DEVICE`], may be among them.
     ///
     /// # Errors
     /// Whatever the system says.
@@ -330,7 +332,8 @@ impl<D: Device, A: Application> Driver<D, A> {
         &self.events
     }
 
-    /// The stack and the application above it, side by side, for what needs both: to connect, to wake, to abort.
+    /// The stack and the application above it, side by side, for what needs both: to connect, to wake, to
+    /// abort.
     pub fn parts(&mut self) -> (&mut Stack, &mut A) {
         (&mut self.stack, &mut self.app)
     }
@@ -366,7 +369,8 @@ impl<D: Device, A: Application> Driver<D, A> {
     }
 }
 
-/// Whether a frame is a report of ICMP: what it is about may be at another core than its ports say, if it was steered.
+/// Whether a frame is a report of ICMP: what it is about may be at another core than its ports say, if it was
+/// steered.
 fn is_report(frame: &[u8]) -> bool {
     let Some(&first) = frame.get(14) else { return false };
     let kind = frame.get(14 + 4 * usize::from(first & 15)).copied();

@@ -1,7 +1,8 @@
 //! TCP/IP as a library: sans-IO core, wire formats, devices.
 //!
-//! Data flow through the modules in this order: a frame comes in by [`stack`], is parsed ([`wire`]), demultiplexed and
-//! handed to [`tcp`], which calls the [`application`]; what the application has to send leaves as a [`transmission`].
+//! Data flow through the modules in this order: a frame comes in by [`stack`], is parsed ([`wire`]),
+//! demultiplexed and handed to [`tcp`], which calls the [`application`]; what the application has to send
+//! leaves as a [`transmission`].
 
 pub mod tuple;
 pub mod wire;

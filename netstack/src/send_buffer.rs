@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use runtime::payload::{PayloadSource, Piece, Pieces};
 
-/// Bytes that were given and are not acknowledged. Copies what it is given; a source with buffers or files of its own is
-/// better off without.
+/// Bytes that were given and are not acknowledged. Copies what it is given; a source with buffers or files of
+/// its own is better off without.
 #[derive(Clone, Debug, Default)]
 pub struct SendBuffer {
     bytes: VecDeque<u8>,

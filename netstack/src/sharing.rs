@@ -7,8 +7,9 @@
 //!   queue 1 -> driver 1 ...
 //! ```
 //!
-//! Kernel and adapters spread frames over queues by a hash of their own. Where they can be told to do so by ours they are; where
-//! they learn from what we send (TAP) the first frames of a flow take the way from here; where neither is so, half of them do.
+//! Kernel and adapters spread frames over queues by a hash of their own. Where they can be told to do so by
+//! ours they are; where they learn from what we send (TAP) the first frames of a flow take the way from here;
+//! where neither is so, half of them do.
 
 use std::collections::VecDeque;
 use std::io;
@@ -151,7 +152,8 @@ impl Sharing {
         }
     }
 
-    /// Gives a frame to the one of that number, modulo how many there are, unless that is this one. Whether it is another's.
+    /// Gives a frame to the one of that number, modulo how many there are, unless that is this one. Whether
+    /// it is another's.
     pub(crate) fn pass(&mut self, to: u32, frame: &[u8], checksum: RxChecksum) -> bool {
         let to = to % self.share.count();
         if to == self.share.index() {

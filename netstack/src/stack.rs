@@ -8,9 +8,9 @@
 //!   poll_event()                   what befell the stack itself, not one connection
 //! ```
 //!
-//! It reads no clock and touches no descriptor. Connections are the application's ([`crate::application`]); the stack
-//! keeps a map from socket pairs to the application's keys, and small records of what is no connection yet (backlog) or
-//! no longer (TIME-WAIT). Everything it keeps is bounded.
+//! It reads no clock and touches no descriptor. Connections are the application's ([`crate::application`]);
+//! the stack keeps a map from socket pairs to the application's keys, and small records of what is no
+//! connection yet (backlog) or no longer (TIME-WAIT). Everything it keeps is bounded.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -57,7 +57,8 @@ pub use udp::{BindError, Datagrams, SendError, UdpSocket};
 
 use queue::{Control, Queues};
 
-/// What a timer of the stack's wheel is for. Connections' own timers are in their PCBs; the wheel holds one entry each.
+/// What a timer of the stack's wheel is for. Connections' own timers are in their PCBs; the wheel holds one
+/// entry each.
 #[derive(Clone, Debug)]
 enum Timer {
     Connection(Key),
@@ -280,8 +281,8 @@ impl Stack {
         self.datagrams.waiting() > 0
     }
 
-    /// Nobody answers ARP for `addr`: active opens through it fail; for others what they had to send is lost like a
-    /// segment on the wire, and tried again by the same timer.
+    /// Nobody answers ARP for `addr`: active opens through it fail; for others what they had to send is lost
+    /// like a segment on the wire, and tried again by the same timer.
     fn unreachable<A: Application>(&mut self, now: Instant, addr: IpAddr, app: &mut A) {
         self.event(Event::Unreachable { addr });
         for key in self.queues.give_up(addr) {
@@ -308,7 +309,8 @@ impl Stack {
         }
     }
 
-    /// The connection is not waiting to send any more; what it would have sent is lost like a segment on the wire.
+    /// The connection is not waiting to send any more; what it would have sent is lost like a segment on the
+    /// wire.
     fn lost_before_the_wire(&mut self, now: Instant, key: Key, pcb: &mut Pcb) {
         pcb.link.queued = false;
         pcb.lost_before_the_wire(now, &self.tcp);
@@ -333,8 +335,8 @@ impl Stack {
         self.events.push_back(event);
     }
 
-    /// Tells that something changed in the connection's stream outside of the stack's calls: more to send, a larger
-    /// window, a new deadline, an abort. Takes effect at the next [`Stack::poll_transmit`].
+    /// Tells that something changed in the connection's stream outside of the stack's calls: more to send, a
+    /// larger window, a new deadline, an abort. Takes effect at the next [`Stack::poll_transmit`].
     pub fn wake(&mut self, key: Key) {
         self.queues.wake(key);
     }
@@ -371,17 +373,17 @@ impl Stack {
         app.closed(now, key, reason);
     }
 
-    /// The transmission that [`Stack::poll_transmit`] handed out last could not be sent, nor ever will be, since its payload
-    /// cannot be read ([`crate::device::TransmitError::PayloadUnreadable`]): its connection is reset, and closed with
-    /// [`CloseReason::PayloadLost`].
+    /// The transmission that [`Stack::poll_transmit`] handed out last could not be sent, nor ever will be,
+    /// since its payload cannot be read ([`crate::device::TransmitError::PayloadUnreadable`]): its connection
+    /// is reset, and closed with [`CloseReason::PayloadLost`].
     pub fn payload_unreadable<A: Application>(&mut self, now: Instant, app: &mut A) {
         if let Some(key) = self.last_transmitted.take() {
             self.end(now, key, CloseReason::PayloadLost, app);
         }
     }
 
-    /// After any event of a connection: acts on its disposition, counts what it holds, queues it and arms its timer.
-    /// The reason if it is over: then the stack has forgotten it and the caller tells the application.
+    /// After any event of a connection: acts on its disposition, counts what it holds, queues it and arms its
+    /// timer. The reason if it is over: then the stack has forgotten it and the caller tells the application.
     fn settle<S: Stream>(
         &mut self,
         now: Instant,
@@ -439,8 +441,8 @@ impl Stack {
         None
     }
 
-    /// The wheel's entry is only ever moved forward in time: a deadline that moved back finds out when the entry
-    /// fires. That spares the wheel two operations for each segment.
+    /// The wheel's entry is only ever moved forward in time: a deadline that moved back finds out when the
+    /// entry fires. That spares the wheel two operations for each segment.
     fn arm(&mut self, now: Instant, key: Key, pcb: &mut Pcb) {
         let Some(next) = pcb.timers.next(now) else { return };
         let tick = ticks(next) as u32;

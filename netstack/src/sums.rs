@@ -1,6 +1,6 @@
-//! Checksums of what was sent, kept by the transport alone (S2, "Extensible Kernels are Leading OS Research Astray",
-//! section 4, after IO-Lite): a filled buffer never changes, so the sum of any part of it is good as long as the buffer has
-//! its name. No layer above knows.
+//! Checksums of what was sent, kept by the transport alone (S2, "Extensible Kernels are Leading OS Research
+//! Astray", section 4, after IO-Lite): a filled buffer never changes, so the sum of any part of it is good as
+//! long as the buffer has its name. No layer above knows.
 
 use runtime::buffer::Name;
 use runtime::payload::Piece;
@@ -22,7 +22,8 @@ struct Part {
     len: usize,
 }
 
-/// Parts remembered by a stack: at 1,448 bytes each some 90 MB of contents, in about 4 MB of memory once all are used.
+/// Parts remembered by a stack: at 1,448 bytes each some 90 MB of contents, in about 4 MB of memory once all
+/// are used.
 pub(crate) const CAPACITY: usize = 1 << 16;
 
 impl SumCache {
@@ -31,8 +32,8 @@ impl SumCache {
         SumCache { half: (capacity / 2).max(1), recent: FxHashMap::default(), older: FxHashMap::default() }
     }
 
-    /// The sum of a piece of a named buffer; made by `make` if it is not known, and whether it was. `None` for bytes that
-    /// belong to no buffer.
+    /// The sum of a piece of a named buffer; made by `make` if it is not known, and whether it was. `None`
+    /// for bytes that belong to no buffer.
     pub fn sum(&mut self, piece: &Piece<'_>, make: impl FnOnce(&[u8]) -> u16) -> Option<(u16, bool)> {
         let buffer = piece.hold?;
         let part =

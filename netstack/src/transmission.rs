@@ -1,9 +1,9 @@
-//! One thing to put on the wire, as the stack hands it to a device: finished headers, payload by reference, and what
-//! is left for the device to do.
+//! One thing to put on the wire, as the stack hands it to a device: finished headers, payload by reference,
+//! and what is left for the device to do.
 //!
-//! It is not a frame yet: a device with offloads sends headers and pieces as they stand in one vectored write (a
-//! super-segment of up to 64 KB); for a device without, `runtime::transfer` builds frames, payload copied and summed in
-//! one engine run.
+//! It is not a frame yet: a device with offloads sends headers and pieces as they stand in one vectored write
+//! (a super-segment of up to 64 KB); for a device without, `runtime::transfer` builds frames, payload copied
+//! and summed in one engine run.
 
 use std::num::NonZeroU16;
 
@@ -15,8 +15,8 @@ pub struct Capabilities {
     /// The device fills in the TCP checksum of a frame that carries the pseudo-header's sum in its place
     /// (virtio-net `NEEDS_CSUM`, RFC-less but everywhere).
     pub checksum: bool,
-    /// The device cuts one TCP super-segment into MSS-sized frames; the number is the largest payload it takes at
-    /// once, in bytes. `None`: every transmission is one frame of at most the MTU.
+    /// The device cuts one TCP super-segment into MSS-sized frames; the number is the largest payload it
+    /// takes at once, in bytes. `None`: every transmission is one frame of at most the MTU.
     pub segmentation: Option<u32>,
     /// The device sends a frame from pieces (vectored write), so that payload need not be made contiguous.
     pub gather: bool,
@@ -28,8 +28,8 @@ pub struct Capabilities {
 /// What the device still has to do for one transmission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
-    /// Sum the frame from `start` to its end and put the complement at `start + offset`, where the pseudo-header's
-    /// sum stands now.
+    /// Sum the frame from `start` to its end and put the complement at `start + offset`, where the
+    /// pseudo-header's sum stands now.
     pub checksum: Option<ChecksumRequest>,
     /// Cut the payload into segments of this many bytes, repeating and adjusting the headers: of TCP, whose
     /// header [`Transmission::tcp_start`] tells, or else of UDP.
@@ -68,9 +68,9 @@ pub struct Transmission<'a> {
     pub payload: Payload<'a>,
     /// Its length in bytes.
     pub payload_len: usize,
-    /// Where in `headers` the TCP header starts, when the TCP checksum is still to be made: by the device when
-    /// `offload.checksum` is set, else by whoever builds the frame. The field holds the pseudo-header's sum, folded
-    /// and not complemented. `None`: nothing left to sum.
+    /// Where in `headers` the TCP header starts, when the TCP checksum is still to be made: by the device
+    /// when `offload.checksum` is set, else by whoever builds the frame. The field holds the pseudo-header's
+    /// sum, folded and not complemented. `None`: nothing left to sum.
     pub tcp_start: Option<u16>,
     /// What the device must do.
     pub offload: Offload,

@@ -4,10 +4,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
-/// Local and remote address and port (RFC 9293 section 3.3.1: the connection's socket pair), of either family.
+/// Local and remote address and port (RFC 9293 section 3.3.1: the connection's socket pair), of either
+/// family.
 ///
-/// Both addresses are of the same family. Those of IPv4 are kept as IPv6 writes them (RFC 4291 section 2.5.5.2), so that a
-/// tuple is small and compares as bytes; such addresses are never valid on an IPv6 wire.
+/// Both addresses are of the same family. Those of IPv4 are kept as IPv6 writes them (RFC 4291 section
+/// 2.5.5.2), so that a tuple is small and compares as bytes; such addresses are never valid on an IPv6 wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FourTuple {
     local_addr: Ipv6Addr,
@@ -103,7 +104,8 @@ impl FourTuple {
         if self.ipv4_addrs().is_some() { 40 } else { 60 }
     }
 
-    /// All that tells tuples apart, as bytes: for tables and keyed hashes. Of IPv4 without what its addresses share.
+    /// All that tells tuples apart, as bytes: for tables and keyed hashes. Of IPv4 without what its addresses
+    /// share.
     #[inline]
     pub(crate) fn bytes(&self) -> TupleBytes {
         let ports = (u32::from(self.local_port) << 16 | u32::from(self.remote_port)).to_be_bytes();

@@ -1,4 +1,5 @@
-//! An application that takes datagrams as well as connections: another one, and beside it what is done with them.
+//! An application that takes datagrams as well as connections: another one, and beside it what is done with
+//! them.
 
 use std::fmt;
 use std::net::SocketAddr;

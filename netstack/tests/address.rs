@@ -1,6 +1,5 @@
-//! Others that claim our address: asked for before it is used, reported and answered, but no oftener than they could be a
-//! nuisance (RFC 5227). Neighbours that do not answer:
-//! whatever waits for them ends.
+//! Others that claim our address: asked for before it is used, reported and answered, but no oftener than
+//! they could be a nuisance (RFC 5227). Neighbours that do not answer: whatever waits for them ends.
 
 mod support;
 
@@ -125,8 +124,8 @@ fn run(host: &mut support::Host, now: &mut Instant, until: Instant) -> Vec<(Dura
     sent
 }
 
-/// RFC 5227 section 2.1.1 and 2.3: three probes that claim nothing, two announcements, and before the first of these the
-/// address neither speaks nor listens.
+/// RFC 5227 section 2.1.1 and 2.3: three probes that claim nothing, two announcements, and before the first
+/// of these the address neither speaks nor listens.
 #[test]
 fn an_address_is_probed_for_before_it_is_used() {
     let mut host = probing();
@@ -178,8 +177,9 @@ fn an_address_that_another_host_has_or_wants_is_not_used() {
     }
 }
 
-/// RFC 9293 section 3.8.1's timer covers what never left this host, too: with the neighbour gone for longer than ARP asks,
-/// data that were pushed meanwhile wait for it and go out, or the connection is given up in the end.
+/// RFC 9293 section 3.8.1's timer covers what never left this host, too: with the neighbour gone for longer
+/// than ARP asks, data that were pushed meanwhile wait for it and go out, or the connection is given up in
+/// the end.
 #[test]
 fn what_was_pushed_while_the_neighbour_was_gone_is_sent_when_it_is_back() {
     for back in [true, false] {
@@ -193,7 +193,8 @@ fn what_was_pushed_while_the_neighbour_was_gone_is_sent_when_it_is_back() {
         stream.finish = false;
         pair.client.connect(pair.now, stream);
         assert!(pair.run_until(Instant::from_millis(1000), |pair| pair.server.app.records.len() == 1));
-        // Beyond the age at which the peer's entry is doubted: it is asked for again once there is something to send.
+        // Beyond the age at which the peer's entry is doubted: it is asked for again once there is something
+        // to send.
         let gone = pair.now + Duration::from_secs(70);
         let server = &mut pair.server;
         let key = Key(0);
@@ -243,7 +244,8 @@ fn what_was_pushed_while_the_neighbour_was_gone_is_sent_when_it_is_back() {
     }
 }
 
-/// More neighbours that do not answer than the ARP table has places: who lost its place waits no longer than the others.
+/// More neighbours that do not answer than the ARP table has places: who lost its place waits no longer than
+/// the others.
 #[test]
 fn connections_whose_question_was_pushed_out_are_given_up_like_others() {
     let adjust = |config: &mut Config| config.prefix_len = 8;

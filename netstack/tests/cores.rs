@@ -1,5 +1,6 @@
-//! Several stacks with one address, a thread and a queue of the interface each, against the kernel's clients: each connection is
-//! served, by the stack that it belongs to, and nobody resets what is another's. Needs root, or says so.
+//! Several stacks with one address, a thread and a queue of the interface each, against the kernel's clients:
+//! each connection is served, by the stack that it belongs to, and nobody resets what is another's. Needs
+//! root, or says so.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpStream, UdpSocket};

@@ -1,5 +1,5 @@
-//! The examples, as they stand, against the kernel's TCP over a TAP device in a private namespace. Where namespaces or TAP
-//! devices are refused, one line says so.
+//! The examples, as they stand, against the kernel's TCP over a TAP device in a private namespace. Where
+//! namespaces or TAP devices are refused, one line says so.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};

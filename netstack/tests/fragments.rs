@@ -1,4 +1,5 @@
-//! IPv4 fragments at the stack: what comes in parts is answered, in parts if need be; floods of them cost bounded work.
+//! IPv4 fragments at the stack: what comes in parts is answered, in parts if need be; floods of them cost
+//! bounded work.
 
 mod support;
 
@@ -180,7 +181,8 @@ fn segments_in_fragments_arrive() {
     let (_, record) = host.app.records.iter().next().expect("a connection");
     assert_eq!((record.stream.received, record.stream.wrong_bytes), (333, 0));
     assert_eq!((host.stack.stats().reassembled, host.stack.stats().bad_checksums), (2, 0));
-    // One with a byte changed on its way is found out: the checksum is looked at, whatever the device says of its frames.
+    // One with a byte changed on its way is found out: the checksum is looked at, whatever the device says of
+    // its frames.
     let mut bad = segment(Flags::ACK, 434, syn_ack.seq_number + 1, b"xyz");
     bad[20] ^= 1;
     for frame in frames(&host, Protocol::Tcp, 3, &bad, 16) {

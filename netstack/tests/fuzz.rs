@@ -1,5 +1,6 @@
-//! Whatever comes in as a frame: no panic, no unbounded memory. Random bytes, and valid conversations with mutated,
-//! spliced and repeated packets. Short here; `NETSTACK_FUZZ_FRAMES` asks for more, `NETSTACK_FUZZ_SEED` for another.
+//! Whatever comes in as a frame: no panic, no unbounded memory. Random bytes, and valid conversations with
+//! mutated, spliced and repeated packets. Short here; `NETSTACK_FUZZ_FRAMES` asks for more,
+//! `NETSTACK_FUZZ_SEED` for another.
 
 mod support;
 

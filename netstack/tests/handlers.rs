@@ -1,5 +1,5 @@
-//! Arrival handlers against the interpreter of the pipe language: those that come with us, and random ones. And the kernel's
-//! verifier and eBPF against both, where the right to load programs is there.
+//! Arrival handlers against the interpreter of the pipe language: those that come with us, and random ones.
+//! And the kernel's verifier and eBPF against both, where the right to load programs is there.
 
 #[path = "support/packets.rs"]
 #[allow(unreachable_pub)]
@@ -76,7 +76,8 @@ impl Oracle {
     }
 }
 
-/// Compares a handler with the oracle on these frames; what its counters should be in the end, frames by verdict first.
+/// Compares a handler with the oracle on these frames; what its counters should be in the end, frames by
+/// verdict first.
 fn compare(named: &NamedHandler, oracle: &Oracle, frames: &[Vec<u8>]) -> Vec<u64> {
     let mut values = Vec::new();
     let interpreted = named.handler.clone().interpreted();
@@ -99,7 +100,8 @@ fn compare(named: &NamedHandler, oracle: &Oracle, frames: &[Vec<u8>]) -> Vec<u64
     expected
 }
 
-/// The same frames through the kernel: verdicts one by one, counters in the end. `None`, told, without the right to.
+/// The same frames through the kernel: verdicts one by one, counters in the end. `None`, told, without the
+/// right to.
 fn compare_in_kernel(named: &NamedHandler, frames: &[Vec<u8>], expected: &[u64]) -> Option<()> {
     let filter = match XdpFilter::new(std::slice::from_ref(named)) {
         Err(XdpError::Kernel(error)) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {

@@ -1,5 +1,5 @@
-//! IPv6: two stacks over a wire, and frames made by hand: questions for our address, reports of too large packets, echoes,
-//! and whatever else may come in.
+//! IPv6: two stacks over a wire, and frames made by hand: questions for our address, reports of too large
+//! packets, echoes, and whatever else may come in.
 
 mod support;
 
@@ -86,7 +86,8 @@ fn connections_of_both_families_meet_one_listener() {
     }
 }
 
-/// RFC 4861 section 7.2: who asks is answered, and learnt; forwarded questions, and those for others, are not.
+/// RFC 4861 section 7.2: who asks is answered, and learnt; forwarded questions, and those for others, are
+/// not.
 #[test]
 fn questions_for_our_address_are_answered() {
     let mut pair = Pair::new(wire::Config::default(), 1, &dual_stack, TestApp::new(|_| None));
@@ -203,7 +204,8 @@ fn a_neighbour_that_does_not_answer_ends_the_open() {
     pair.client.assert_empty();
 }
 
-/// Frames that were right once, with bytes changed, cut and stretched: no panic, and nothing answered without bound.
+/// Frames that were right once, with bytes changed, cut and stretched: no panic, and nothing answered without
+/// bound.
 #[test]
 fn hostile_frames_do_no_harm() {
     let mut pair = Pair::new(wire::Config::default(), 1, &dual_stack, TestApp::new(|_| None));
@@ -230,7 +232,8 @@ fn hostile_frames_do_no_harm() {
             bytes.truncate(bytes.len() - random.below(60) as usize);
         }
         host.stack.handle_frame(now, &bytes, RxChecksum::Valid, &mut host.app);
-        // One each; but echoes to who is not known yet wait for a question of theirs, and then go with its answer.
+        // One each; but echoes to who is not known yet wait for a question of theirs, and then go with its
+        // answer.
         answers += sent(host, now).len();
         assert!(answers <= number + 1, "{answers} answers to {} frames", number + 1);
     }
@@ -431,8 +434,8 @@ impl Autoconfigured {
     }
 }
 
-/// Where a connection's next segment goes is kept with it, but no longer than the route: a router that withdraws is
-/// left by who has sent by it, though it still answers.
+/// Where a connection's next segment goes is kept with it, but no longer than the route: a router that
+/// withdraws is left by who has sent by it, though it still answers.
 #[test]
 fn connections_follow_the_routers() {
     const OTHER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 10);
@@ -461,8 +464,8 @@ fn connections_follow_the_routers() {
     assert_eq!(went_to(&mut host, 7900), [second]);
 }
 
-/// RFC 4861 section 7.1.1: with no address but that of the link, neighbours are asked from that one, and echoes to all
-/// nodes answered from it.
+/// RFC 4861 section 7.1.1: with no address but that of the link, neighbours are asked from that one, and
+/// echoes to all nodes answered from it.
 #[test]
 fn the_address_of_the_link_speaks_while_there_is_no_other() {
     let mut host = Autoconfigured::new();

@@ -1,5 +1,6 @@
-//! Devices against the real kernel, in a private user and network namespace, so without privileges: ARP and ping, and a
-//! hand-made TCP connection that shows what the offloads do. Where namespaces or TAP devices are refused, one line says so.
+//! Devices against the real kernel, in a private user and network namespace, so without privileges: ARP and
+//! ping, and a hand-made TCP connection that shows what the offloads do. Where namespaces or TAP devices are
+//! refused, one line says so.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -189,7 +190,8 @@ fn packet() {
     assert!(sizes.iter().all(|len| *len <= 1514), "a frame over the MTU: {sizes:?}");
 }
 
-/// The same over mapped rings: with offloads super-segments pass whole and nobody sums; without, all is as on a wire.
+/// The same over mapped rings: with offloads super-segments pass whole and nobody sums; without, all is as on
+/// a wire.
 fn rings(offload: bool) {
     link::create_veth("kern0", "user0").expect("veth");
     link::set_tx_offload("kern0", offload).expect("ethtool");
@@ -210,8 +212,8 @@ fn rings(offload: bool) {
     link::delete("kern0").expect("delete");
 }
 
-/// The same over AF_XDP, with the program in the driver and behind it. Only what is for our address comes to us, the kernel
-/// keeps the rest; and all of it once the device is gone.
+/// The same over AF_XDP, with the program in the driver and behind it. Only what is for our address comes to
+/// us, the kernel keeps the rest; and all of it once the device is gone.
 fn xdp(hook: XdpHook, queues: u32) {
     link::create_veth("kern0", "user0").expect("veth");
     link::set_tx_offload("kern0", false).expect("ethtool");
@@ -316,12 +318,14 @@ fn rings_follow_the_interface() {
     link::delete("kern0").expect("delete");
 }
 
-/// A page of the payload is lost, since its file was cut: that transmission fails and says why, and the device goes on.
+/// A page of the payload is lost, since its file was cut: that transmission fails and says why, and the
+/// device goes on.
 fn unreadable() {
     let mut device = open_tap(true);
     let file = tempfile::tempfile().expect("temporary file");
     file.set_len(8192).expect("grow");
-    // SAFETY: nobody else has the file, and no byte of the mapping is read by this process after the file is cut.
+    // SAFETY: nobody else has the file, and no byte of the mapping is read by this process after the file is
+    // cut.
     let map = unsafe { memmap2::Mmap::map(&file) }.expect("map");
     file.set_len(0).expect("cut");
     let hardware_addr = device.hardware_addr();

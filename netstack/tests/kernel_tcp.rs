@@ -1,5 +1,5 @@
-//! Our TCP against the kernel's, over a TAP device in a private namespace: transfers both ways, all ways of opening and
-//! closing, zero windows, loss. Where namespaces or TAP devices are refused, one line says so.
+//! Our TCP against the kernel's, over a TAP device in a private namespace: transfers both ways, all ways of
+//! opening and closing, zero windows, loss. Where namespaces or TAP devices are refused, one line says so.
 
 mod support;
 
@@ -86,7 +86,8 @@ fn pings(mut net: Net) {
     assert_eq!((stats.reassembled, stats.fragments_dropped, stats.reassembly_timeouts), (13, 0, 0));
 }
 
-/// The kernel's neighbour discovery, echo and TCP in IPv6, both ways and both opens; the same listener as for IPv4.
+/// The kernel's neighbour discovery, echo and TCP in IPv6, both ways and both opens; the same listener as for
+/// IPv4.
 fn over_ipv6(mut net: Net, drop: f64) {
     let address = format!("{KERNEL6}/64");
     let added = Command::new("ip").args(["-6", "addr", "add", &address, "dev", "tcp0", "nodad"]).output();
@@ -309,7 +310,8 @@ impl Net {
         Instant::from_nanos(self.origin.elapsed().as_nanos() as u64 + 1_000_000)
     }
 
-    /// Runs the stack until `client`, in a thread of its own, is done, and then until our connections are too.
+    /// Runs the stack until `client`, in a thread of its own, is done, and then until our connections are
+    /// too.
     fn serve<T: Send + 'static>(
         &mut self,
         make: impl FnMut() -> Option<TestStream> + 'static,

@@ -96,8 +96,8 @@ fn answer(asked: &[u8], router: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
-/// Where a connection's next segment goes is kept with it, but no longer than the routes: a renewal that names another
-/// router moves connections, too, though the first one still answers.
+/// Where a connection's next segment goes is kept with it, but no longer than the routes: a renewal that
+/// names another router moves connections, too, though the first one still answers.
 #[test]
 fn connections_follow_a_renewal() {
     let routers = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];

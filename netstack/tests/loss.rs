@@ -1,5 +1,6 @@
-//! How long a loss costs: each single packet of a short answer lost in turn, and many at random. What a probe or the
-//! reordering window can find in a few round trips must not wait for the retransmission time-out of 200 ms.
+//! How long a loss costs: each single packet of a short answer lost in turn, and many at random. What a probe
+//! or the reordering window can find in a few round trips must not wait for the retransmission time-out of
+//! 200 ms.
 
 mod support;
 
@@ -22,7 +23,8 @@ enum Lost {
     OfClient(u64),
 }
 
-/// The client asks with 100 bytes and gets `down`; how long from the request until it had all and both were done.
+/// The client asks with 100 bytes and gets `down`; how long from the request until it had all and both were
+/// done.
 fn answer(down: u64, keep: bool, faults: Faults, seed: u64, lost: Lost) -> (Duration, Pair) {
     answer_over(wire::Config { delay: DELAY, faults, ..wire::Config::default() }, down, keep, seed, lost)
 }
@@ -73,8 +75,8 @@ fn answer_over(wire: wire::Config, down: u64, keep: bool, seed: u64, lost: Lost)
     (received_at.saturating_since(start), pair)
 }
 
-/// RFC 8985 section 7: "enable a sender to quickly detect losses ... at the tail". Every transmission of either side after
-/// the handshake is lost once, by itself.
+/// RFC 8985 section 7: "enable a sender to quickly detect losses ... at the tail". Every transmission of
+/// either side after the handshake is lost once, by itself.
 #[test]
 fn no_single_lost_packet_costs_a_time_out() {
     for keep in [true, false] {
@@ -100,8 +102,8 @@ fn no_single_lost_packet_costs_a_time_out() {
     }
 }
 
-/// On a network of 100 microseconds the reordering window is a quarter of that, and so the timers must be as fine: a loss
-/// that one or two segments behind it tell of costs no millisecond.
+/// On a network of 100 microseconds the reordering window is a quarter of that, and so the timers must be as
+/// fine: a loss that one or two segments behind it tell of costs no millisecond.
 #[test]
 fn what_the_reordering_window_finds_is_sent_again_at_once() {
     let wire = || wire::Config { delay: Duration::from_micros(50), ..wire::Config::default() };
@@ -115,8 +117,8 @@ fn what_the_reordering_window_finds_is_sent_again_at_once() {
     }
 }
 
-/// With 2 % of the packets lost both ways, a stall of a time-out is a matter of two losses of the same segment, or of the
-/// handshake: rare.
+/// With 2 % of the packets lost both ways, a stall of a time-out is a matter of two losses of the same
+/// segment, or of the handshake: rare.
 #[test]
 fn a_time_out_is_rare_at_two_per_cent() {
     let faults = Faults { drop: 0.02, ..Faults::NONE };

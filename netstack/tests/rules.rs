@@ -1,5 +1,5 @@
-//! The table of TCP's rules (`docs/tcp-rules.md`) against what is there: every test that it names exists, every file, and no
-//! number is missing.
+//! The table of TCP's rules (`docs/tcp-rules.md`) against what is there: every test that it names exists,
+//! every file, and no number is missing.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! Packet scripts: what the stack does with exactly these packets at exactly these times. One `.pkt` file a case, in the
-//! notation of packetdrill (Cardwell et al., USENIX ATC 2013) as far as it goes; `scripts/README.md` is its reference.
+//! Packet scripts: what the stack does with exactly these packets at exactly these times. One `.pkt` file a
+//! case, in the notation of packetdrill (Cardwell et al., USENIX ATC 2013) as far as it goes;
+//! `scripts/README.md` is its reference.
 
 mod support;
 

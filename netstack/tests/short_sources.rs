@@ -1,5 +1,5 @@
-//! Sources that have only part of what they are asked for at hand: what is there goes out, nothing is sent twice or left
-//! out, no FIN runs ahead, and nobody asks in vain for long.
+//! Sources that have only part of what they are asked for at hand: what is there goes out, nothing is sent
+//! twice or left out, no FIN runs ahead, and nobody asks in vain for long.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Two of our stacks against each other over a bad wire: whatever is lost, doubled, late or broken, the bytes arrive, the
-//! connections close, and nothing is left.
+//! Two of our stacks against each other over a bad wire: whatever is lost, doubled, late or broken, the bytes
+//! arrive, the connections close, and nothing is left.
 
 mod support;
 
@@ -51,8 +51,8 @@ fn transfer(
             panic!("{name}, seed {seed}: {side} hangs: {:?} {:?}", record.1.stream.received, record.1.pcb);
         }
         let (reason, stream) = &host.app.closed[0];
-        // The last ACK may be lost until the other side has forgotten the connection: one of the two generals never
-        // learns that all was said.
+        // The last ACK may be lost until the other side has forgotten the connection: one of the two generals
+        // never learns that all was said.
         assert!(
             *reason == CloseReason::Finished || (wire.faults.drop > 0.1 && stream.peer_finished),
             "{name}, seed {seed}: {side} closed with {reason:?}"
@@ -240,8 +240,8 @@ fn connections_in_sequence(total: u64, adjust: &dyn Fn(&mut Config)) {
     let mut pair = Pair::new(wire::Config::default(), 9, adjust, server);
     let blocks = if pair.server.stack.config().features.time_wait_records { 0 } else { 1_000 };
     pair.client.app.forget_closed = true;
-    // The server closes first and has the TIME-WAITs. Ports come round several times before they expire, so most
-    // connections reopen one (RFC 9293 section 3.6.1, RFC 6191).
+    // The server closes first and has the TIME-WAITs. Ports come round several times before they expire, so
+    // most connections reopen one (RFC 9293 section 3.6.1, RFC 6191).
     let at_once = 10;
     let (mut started, mut most) = (0, 0);
     while pair.client.app.closed_count < total {
@@ -267,8 +267,9 @@ fn connections_in_sequence(total: u64, adjust: &dyn Fn(&mut Config)) {
     pair.server.assert_empty();
 }
 
-/// A host that the machine gives no time: frames wait for it, then are dropped, and when it comes back all its timers are
-/// due at once. The connections go on, as soon as what the other side has backed off to allows.
+/// A host that the machine gives no time: frames wait for it, then are dropped, and when it comes back all
+/// its timers are due at once. The connections go on, as soon as what the other side has backed off to
+/// allows.
 #[test]
 fn a_host_that_got_no_time_goes_on() {
     let ms = Duration::from_millis;
@@ -301,7 +302,8 @@ fn a_host_that_got_no_time_goes_on() {
     }
 }
 
-/// How long 20 MB take over a long, fast path whose queue holds a third of what fits on it: 100 Mbit/s, 80 ms.
+/// How long 20 MB take over a long, fast path whose queue holds a third of what fits on it: 100 Mbit/s, 80
+/// ms.
 fn long_fat(congestion: Algorithm, drop: f64, seed: u64) -> Duration {
     let wire = wire::Config {
         delay: Duration::from_millis(40),
@@ -325,7 +327,8 @@ fn long_fat(congestion: Algorithm, drop: f64, seed: u64) -> Duration {
     pair.now.saturating_since(Instant::ZERO)
 }
 
-/// RFC 9438 section 1: what CUBIC is for. Losses now and then, on a path where Reno takes minutes to fill it again.
+/// RFC 9438 section 1: what CUBIC is for. Losses now and then, on a path where Reno takes minutes to fill it
+/// again.
 #[test]
 fn cubic_fills_a_long_fat_path_sooner_than_reno() {
     let median = |congestion| {

@@ -195,7 +195,8 @@ fn datagrams_go_both_ways() {
     });
 }
 
-/// RFC 1122 section 4.1.3.1: who sends to where nobody listens hears of it, and so do we; each second so often only.
+/// RFC 1122 section 4.1.3.1: who sends to where nobody listens hears of it, and so do we; each second so
+/// often only.
 #[test]
 fn who_is_not_heard_is_told() {
     with_tap(|mut net| {

@@ -1,5 +1,5 @@
-//! Our wire formats against `pnet_packet`, which was written by others: what one writes, the other reads, and both agree
-//! on every checksum. And hostile bytes: no accessor panics on what `new_checked` let through.
+//! Our wire formats against `pnet_packet`, which was written by others: what one writes, the other reads, and
+//! both agree on every checksum. And hostile bytes: no accessor panics on what `new_checked` let through.
 
 use std::net::Ipv4Addr;
 

@@ -50,8 +50,8 @@ impl EventLoop<Epoll> {
         EventLoop::with_poller(Epoll::new()?)
     }
 
-    /// Who registers descriptors of its own with the loop, under tokens that the owner hands on to it. `u64::MAX` is the
-    /// loop's own.
+    /// Who registers descriptors of its own with the loop, under tokens that the owner hands on to it.
+    /// `u64::MAX` is the loop's own.
     pub fn registrar(&self) -> Registrar {
         self.poller.registrar()
     }
@@ -140,7 +140,8 @@ impl<P: Poller> EventLoop<P> {
         Ok(&self.events)
     }
 
-    /// Reads the clock: for an owner who waits for something else, which waits for the loop as for a descriptor.
+    /// Reads the clock: for an owner who waits for something else, which waits for the loop as for a
+    /// descriptor.
     pub fn read_clock(&mut self) {
         self.now = self.clock.now();
     }

@@ -1,7 +1,8 @@
 //! The seam between a transport and everything that has bytes.
 //!
-//! The transport owns no payload and keeps no retransmission copy: it asks the source for `[offset, offset + len)`
-//! whenever it (re)transmits, and tells it what was acknowledged. Offsets count bytes of the stream from its start.
+//! The transport owns no payload and keeps no retransmission copy: it asks the source for `[offset, offset +
+//! len)` whenever it (re)transmits, and tells it what was acknowledged. Offsets count bytes of the stream
+//! from its start.
 //!
 //! ```text
 //!    acknowledged      given before          resident          end
@@ -11,8 +12,8 @@
 //!                        given again                        asked, and a wake later
 //! ```
 //!
-//! A cache miss, a program that has not written yet and a file that is being read are all the same thing here: a
-//! source that gives fewer bytes than it was asked for, and wakes the transport when there are more.
+//! A cache miss, a program that has not written yet and a file that is being read are all the same thing
+//! here: a source that gives fewer bytes than it was asked for, and wakes the transport when there are more.
 
 mod of_buffers;
 mod stored_sums;
@@ -30,13 +31,13 @@ use crate::buffer::Shared;
 pub struct Piece<'a> {
     /// The bytes. Not empty.
     pub bytes: &'a [u8],
-    /// The one's complement sum of `bytes` as big-endian 16-bit words from their start, the odd last byte padded with
-    /// zero (RFC 1071, not complemented), if it is at hand.
+    /// The one's complement sum of `bytes` as big-endian 16-bit words from their start, the odd last byte
+    /// padded with zero (RFC 1071, not complemented), if it is at hand.
     pub sum: Option<u16>,
     /// What to make `sum` from without reading all the bytes, for who needs it.
     pub stored: Option<StoredSums<'a>>,
-    /// The buffer that `bytes` are a part of. A clone of it keeps them where they are: for a device that reads them
-    /// after the call. Its identity and generation are what a cache of sums goes by.
+    /// The buffer that `bytes` are a part of. A clone of it keeps them where they are: for a device that
+    /// reads them after the call. Its identity and generation are what a cache of sums goes by.
     pub hold: Option<&'a Shared>,
 }
 
@@ -78,25 +79,27 @@ pub fn truncate(pieces: &mut Pieces<'_>, len: usize) {
 
 /// A stream of bytes that can be asked for any part not yet acknowledged, again and again.
 pub trait PayloadSource {
-    /// Offset just past the last byte that is known to come; not all before it need be resident. Never shrinks.
+    /// Offset just past the last byte that is known to come; not all before it need be resident. Never
+    /// shrinks.
     fn end(&self) -> u64;
 
     /// Whether no byte will ever follow `end()`: the transport sends its FIN with the last data.
     fn is_finished(&self) -> bool;
 
-    /// Appends the bytes from `offset` on to `out`, at most `len`, as few pieces as possible, and gives how many bytes
-    /// that was. The caller asks only for parts that lie between what it reported as acknowledged and `end()`.
+    /// Appends the bytes from `offset` on to `out`, at most `len`, as few pieces as possible, and gives how
+    /// many bytes that was. The caller asks only for parts that lie between what it reported as acknowledged
+    /// and `end()`.
     ///
-    /// Fewer than asked means that the rest is not resident: the source is getting it, and its owner wakes the
-    /// transport (for our own TCP by `netstack::stack::Stack::wake`) when there is more. What was given once is
-    /// resident until it is acknowledged, so that it can be sent again.
+    /// Fewer than asked means that the rest is not resident: the source is getting it, and its owner wakes
+    /// the transport (for our own TCP by `netstack::stack::Stack::wake`) when there is more. What was given
+    /// once is resident until it is acknowledged, so that it can be sent again.
     fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize;
 
     /// Everything before `offset` has reached the peer and is never asked for again.
     fn acknowledged(&mut self, offset: u64);
 
-    /// Who makes the bytes where they are sent from, if they lie nowhere: then [`PayloadSource::pieces`] is not asked, and
-    /// all bytes up to `end()` can be made now.
+    /// Who makes the bytes where they are sent from, if they lie nowhere: then [`PayloadSource::pieces`] is
+    /// not asked, and all bytes up to `end()` can be made now.
     fn maker(&self) -> Option<&dyn Maker> {
         None
     }
@@ -104,8 +107,9 @@ pub trait PayloadSource {
 
 /// Makes a stream's bytes in the frame that they are sent in: what a response's content is sealed by.
 pub trait Maker: fmt::Debug {
-    /// Writes the bytes from `offset` on over all of `to`, as [`PayloadSource::pieces`] would give them, the same again
-    /// whenever it is asked; gives their sum as in [`Piece::sum`], made in the same pass, if it is wanted.
+    /// Writes the bytes from `offset` on over all of `to`, as [`PayloadSource::pieces`] would give them, the
+    /// same again whenever it is asked; gives their sum as in [`Piece::sum`], made in the same pass, if it is
+    /// wanted.
     fn make(&self, offset: u64, to: &mut [u8], wants_sum: bool) -> Option<u16>;
 }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-/// Of a listening socket: a connection is there to be accepted when its first bytes have come, or else after about `time`
-/// (whole seconds, rounded up; Linux counts in repeated SYN-ACKs). TCP_DEFER_ACCEPT in tcp(7).
+/// Of a listening socket: a connection is there to be accepted when its first bytes have come, or else after
+/// about `time` (whole seconds, rounded up; Linux counts in repeated SYN-ACKs). TCP_DEFER_ACCEPT in tcp(7).
 ///
 /// # Errors
 /// Whatever the system says: not a socket of TCP.

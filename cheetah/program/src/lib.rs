@@ -1,9 +1,10 @@
 //! Programs behind the Cheetah server, long-lived, that answer out of memory which both share.
 //!
 //! The server starts the program (`cheetah serve --program /prefix=COMMAND`) with a socket as its standard input, by which
-//! requests come and answers go. The content of an answer does not: the program fills buffers of a [`Pool`] whose memory the
-//! server has mapped, and says which parts of which buffers to send. They are on the wire without ever having been copied, and
-//! a buffer that is kept ([`Program::keep`]) is summed for TCP once for all the answers that it is a part of.
+//! requests come and answers go. The content of an answer does not: the program fills buffers of a [`Pool`]
+//! whose memory the server has mapped, and says which parts of which buffers to send. They are on the wire
+//! without ever having been copied, and a buffer that is kept ([`Program::keep`]) is summed for TCP once for
+//! all the answers that it is a part of.
 //!
 //! ```no_run
 //! use cheetah_program::{Memory, Program};
@@ -19,8 +20,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! A buffer may be written again when nobody refers to it any more: the server tells when it does not, and [`Program::buffer`]
-//! waits for that. The messages are described in [`wire`]; there is a header for C beside this crate.
+//! A buffer may be written again when nobody refers to it any more: the server tells when it does not, and
+//! [`Program::buffer`] waits for that. The messages are described in [`wire`]; there is a header for C beside
+//! this crate.
 
 #![forbid(unsafe_code)]
 
@@ -58,8 +60,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// The value of a parameter as CGI has them (`PATH_INFO`, `QUERY_STRING`, `HTTP_COOKIE`); empty if there is none. What is
-    /// not UTF-8 is replaced.
+    /// The value of a parameter as CGI has them (`PATH_INFO`, `QUERY_STRING`, `HTTP_COOKIE`); empty if there
+    /// is none. What is not UTF-8 is replaced.
     pub fn param(&self, name: &str) -> String {
         let found = self.params().find(|(other, _)| *other == name.as_bytes());
         found.map_or(String::new(), |(_, value)| String::from_utf8_lossy(value).into_owned())
@@ -166,7 +168,8 @@ impl Program {
         }
     }
 
-    /// The buffer will be a part of other answers: what the server knows of it stays known, until [`Program::forget`].
+    /// The buffer will be a part of other answers: what the server knows of it stays known, until
+    /// [`Program::forget`].
     pub fn keep(&mut self, buffer: &Shared) {
         self.kept.insert(name(buffer));
     }
@@ -191,8 +194,8 @@ impl Program {
     /// Answers with a head, lines as a CGI program writes them, and parts of buffers.
     ///
     /// # Errors
-    /// If the server cannot be told, or [`io::ErrorKind::InvalidInput`] for a buffer of another pool, a part that it does not
-    /// have, and a head longer than 16 KiB.
+    /// If the server cannot be told, or [`io::ErrorKind::InvalidInput`] for a buffer of another pool, a part
+    /// that it does not have, and a head longer than 16 KiB.
     pub fn answer(
         &mut self,
         request: &Request,

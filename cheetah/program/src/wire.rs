@@ -1,4 +1,5 @@
-//! The messages between the server and a program: one a packet of a `SOCK_SEQPACKET` socket, numbers little-endian.
+//! The messages between the server and a program: one a packet of a `SOCK_SEQPACKET` socket, numbers
+//! little-endian.
 //!
 //! ```text
 //!   program                                  server
@@ -11,8 +12,9 @@
 //!     FORGET  (buffer, generation)... ──▶                      do not keep them
 //! ```
 //!
-//! A buffer has a name, its number and a generation that is new with each filling, as in IO-Lite: the server never looks whether
-//! bytes have changed, it knows by the name. The name is of one stretch of the memory as long as it is in use.
+//! A buffer has a name, its number and a generation that is new with each filling, as in IO-Lite: the server
+//! never looks whether bytes have changed, it knows by the name. The name is of one stretch of the memory as
+//! long as it is in use.
 
 /// Of this description.
 pub const VERSION: u32 = 1;

@@ -1,4 +1,5 @@
-//! What is kept on the disk beside memory: an image that changes ([`fsstack::log`]), so that it is there after a restart.
+//! What is kept on the disk beside memory: an image that changes ([`fsstack::log`]), so that it is there
+//! after a restart.
 //!
 //! ```text
 //!   put, replace, invalidate ── Order ──▶ ArchiveWriter, a thread: one commit for all that came meanwhile
@@ -6,10 +7,11 @@
 //!   look_up, of what is not in memory ◀── Generation ──┘  and what is in memory gives its blocks up for the file
 //! ```
 //!
-//! A resource is a folder, called by a hash of what it is asked for by; each of its variants is a file in it, called by a hash
-//! of what selects it: the application area is its [`super::record`], the contents are the content, with the sums that all
-//! files of an image have. What a 304 has made of a record lies beside it (`.new`), in the area of an empty file. What of a
-//! resource is on its way to the disk is not looked for there.
+//! A resource is a folder, called by a hash of what it is asked for by; each of its variants is a file in it,
+//! called by a hash of what selects it: the application area is its [`super::record`], the contents are the
+//! content, with the sums that all files of an image have. What a 304 has made of a record lies beside it
+//! (`.new`), in the area of an empty file. What of a resource is on its way to the disk is not looked for
+//! there.
 
 mod writer;
 
@@ -149,7 +151,8 @@ impl Archive {
     pub(super) fn renew(&mut self, name: Name, old: &Object, fresh: &Arc<Object>) {
         let now = fresh.freshness.came;
         let left = fresh.freshness.lifetime.saturating_sub(fresh.freshness.age(now));
-        // What is to be asked about at once again need not be written each time, unless the old record would say otherwise.
+        // What is to be asked about at once again need not be written each time, unless the old record would
+        // say otherwise.
         let asks = super::control::Directives::default();
         let was_usable = old.freshness.usable(&asks, now) != super::freshness::Use::Validated;
         if left >= MIN_FRESH || was_usable {

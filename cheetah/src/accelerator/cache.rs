@@ -4,9 +4,10 @@
 //!   key = s or p, host, NUL, target  ──▶  variants: the newest first, each for the requests that it selects
 //! ```
 //!
-//! One lock for all: a look-up holds it for a look into a table. What has to go makes room in the order in which it came,
-//! but what was used since is passed over once (the clock algorithm). Where there is an [`Archive`], what is not in memory
-//! may be there; orders for it are given under the same lock, so that they are in the order of what was done here.
+//! One lock for all: a look-up holds it for a look into a table. What has to go makes room in the order in
+//! which it came, but what was used since is passed over once (the clock algorithm). Where there is an
+//! [`Archive`], what is not in memory may be there; orders for it are given under the same lock, so that they
+//! are in the order of what was done here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -343,8 +344,8 @@ impl Cache {
         }
     }
 
-    /// Puts `fresh` in the place of `old` if that is still there: nothing that was forgotten or replaced meanwhile comes
-    /// back. Whether it was.
+    /// Puts `fresh` in the place of `old` if that is still there: nothing that was forgotten or replaced
+    /// meanwhile comes back. Whether it was.
     pub fn replace(&self, key: &[u8], old: &Arc<Object>, fresh: Arc<Object>) -> bool {
         let mut table = self.lock();
         let variants = table.entries.get(key).map(|entry| &entry.variants[..]).unwrap_or_default();
@@ -376,8 +377,8 @@ impl Cache {
         found
     }
 
-    /// The same of a resource however it is asked for, and of those that the response `head` to a request that changed it
-    /// names (RFC 9111 section 4.4).
+    /// The same of a resource however it is asked for, and of those that the response `head` to a request
+    /// that changed it names (RFC 9111 section 4.4).
     pub fn invalidate_all(&self, key: &[u8], head: Option<&ForeignHead>) -> bool {
         let Some((_, rest)) = key.split_first() else { return false };
         let mut found = false;

@@ -45,7 +45,8 @@ pub(super) fn seconds(text: &[u8]) -> Option<u64> {
 }
 
 impl Directives {
-    /// Takes in a line of `Cache-Control`. Of two that differ the shorter time counts, and what is no number is none.
+    /// Takes in a line of `Cache-Control`. Of two that differ the shorter time counts, and what is no number
+    /// is none.
     pub fn add(&mut self, line: &[u8]) {
         let mut rest = line;
         while let Some((name, value, after)) = next(rest) {

@@ -1,4 +1,5 @@
-//! A response that comes, and goes to all who asked for it meanwhile: one request to the origin for all of them.
+//! A response that comes, and goes to all who asked for it meanwhile: one request to the origin for all of
+//! them.
 //!
 //! ```text
 //!   leader's link ──▶ Fill ──▶ blocks, which become an Object

@@ -1,4 +1,5 @@
-//! How old a response is, how long it is fresh, and whether it may be kept at all (RFC 9111 sections 3 and 4.2).
+//! How old a response is, how long it is fresh, and whether it may be kept at all (RFC 9111 sections 3 and
+//! 4.2).
 
 use super::control::{Asks, Directives, MAX_SECONDS, seconds};
 use crate::http::date;
@@ -176,8 +177,9 @@ impl Freshness {
     }
 }
 
-/// Whether a response with these fields to a GET may be kept for others (RFC 9111 section 3), and it is of use: that it
-/// sets a cookie is taken for a sign that it is one client's, unless it says that it is everybody's.
+/// Whether a response with these fields to a GET may be kept for others (RFC 9111 section 3), and it is of
+/// use: that it sets a cookie is taken for a sign that it is one client's, unless it says that it is
+/// everybody's.
 pub fn may_store(code: u16, fields: &[u8], asks: &Asks, freshness: &Freshness) -> bool {
     let facts = Facts::of(fields);
     let control = freshness.control;

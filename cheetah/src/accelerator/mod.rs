@@ -1,4 +1,5 @@
-//! What is kept of other servers' responses, and when it may be used (RFC 9111, for a cache that many clients share).
+//! What is kept of other servers' responses, and when it may be used (RFC 9111, for a cache that many clients
+//! share).
 //!
 //! ```text
 //!   request ── key ──▶ Cache::look_up ──▶ a fresh object      answered as a packed file is
@@ -9,8 +10,8 @@
 //!                                                                              in an image, too: Archive, and its thread
 //! ```
 //!
-//! Nothing here knows of sockets or reads a clock: seconds since 1970 are told. Our own code and no crate for the rules: a
-//! look-up may not allocate, and borrows the request where it was parsed.
+//! Nothing here knows of sockets or reads a clock: seconds since 1970 are told. Our own code and no crate for
+//! the rules: a look-up may not allocate, and borrows the request where it was parsed.
 
 mod archive;
 mod cache;

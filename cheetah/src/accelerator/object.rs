@@ -1,5 +1,5 @@
-//! A response that is kept: its heads made beforehand, its content in blocks or in a file of an image, and for which requests
-//! it is.
+//! A response that is kept: its heads made beforehand, its content in blocks or in a file of an image, and
+//! for which requests it is.
 
 use std::io;
 use std::ops::Range;
@@ -137,8 +137,8 @@ impl StoredFile {
 }
 
 impl Object {
-    /// The response of `head` to a request for `key`, with content in `blocks`, of which all but the last have 64 KiB; `None`
-    /// of a status that is not kept.
+    /// The response of `head` to a request for `key`, with content in `blocks`, of which all but the last
+    /// have 64 KiB; `None` of a status that is not kept.
     pub fn new(
         key: &[u8],
         head: &ForeignHead,
@@ -166,7 +166,8 @@ impl Object {
         Object::of(Slice::from(Shared::from(record::encode(&parts))), Content::Blocks(Arc::new(blocks)))
     }
 
-    /// What `record` says, with that content; `None` if they do not belong together, or the record is damaged.
+    /// What `record` says, with that content; `None` if they do not belong together, or the record is
+    /// damaged.
     pub(super) fn of(record: Slice, content: Content) -> Option<Object> {
         let (places, freshness, selecting) = record::decode(record.bytes())?;
         let len = match &content {
@@ -178,8 +179,8 @@ impl Object {
         (places.len == len).then_some(Object { serial, record, places, content, freshness, selecting })
     }
 
-    /// The same after the origin said by `head`, a 304, that it is still right (RFC 9111 sections 3.2 and 4.3.4); `None` if
-    /// that cannot be kept.
+    /// The same after the origin said by `head`, a 304, that it is still right (RFC 9111 sections 3.2 and
+    /// 4.3.4); `None` if that cannot be kept.
     #[must_use]
     pub fn freshened(&self, head: &ForeignHead, asked: u64, came: u64) -> Option<Object> {
         let of_content: [&[u8]; 5] =

@@ -1,5 +1,5 @@
-//! What is known of a response that is kept, beside its content, in one run of bytes: in memory it is that, and in an image
-//! it is the application area of the file that has the content.
+//! What is known of a response that is kept, beside its content, in one run of bytes: in memory it is that,
+//! and in an image it is the application area of the file that has the content.
 //!
 //! ```text
 //!   0   4  magic "HAC1"
@@ -16,8 +16,9 @@
 //!  68      all of them in this order, but for the fields
 //! ```
 //!
-//! Numbers are little-endian. What it is selected by: the length of a name (2) and of its value (4), the name, the value, and so
-//! on. Heads lack what stands in the text behind them: `Age`, `Cache-Status`, `Connection` and the empty line.
+//! Numbers are little-endian. What it is selected by: the length of a name (2) and of its value (4), the
+//! name, the value, and so on. Heads lack what stands in the text behind them: `Age`, `Cache-Status`,
+//! `Connection` and the empty line.
 
 use std::ops::Range;
 

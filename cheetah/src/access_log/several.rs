@@ -11,7 +11,8 @@ pub struct AccessLogs {
 }
 
 impl AccessLogs {
-    /// The number of the log in the file `path`, which is opened unless it is. Whoever opens it first says its format.
+    /// The number of the log in the file `path`, which is opened unless it is. Whoever opens it first says
+    /// its format.
     ///
     /// # Errors
     /// As [`AccessLog::open`].

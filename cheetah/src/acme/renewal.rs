@@ -70,8 +70,8 @@ pub struct Renewer {
 }
 
 impl Renewer {
-    /// Has the certificate of `folder` renewed whenever that is due, shown by `acceptor`, and what proves that the names are
-    /// ours by `proofs`.
+    /// Has the certificate of `folder` renewed whenever that is due, shown by `acceptor`, and what proves
+    /// that the names are ours by `proofs`.
     ///
     /// # Errors
     /// If nobody's certificates are believed, or the system has no more threads.

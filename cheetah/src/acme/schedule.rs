@@ -6,8 +6,8 @@ use std::time::Duration;
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(12 * 3600);
 
-/// Seconds since 1970 from which on a certificate that is good from `from` to `until` is to be renewed: two thirds of its
-/// life later, and up to a twentieth of it, by `chance` (0 to 1), so that not all come at once.
+/// Seconds since 1970 from which on a certificate that is good from `from` to `until` is to be renewed: two
+/// thirds of its life later, and up to a twentieth of it, by `chance` (0 to 1), so that not all come at once.
 pub(super) fn due(from: i64, until: i64, chance: f64) -> i64 {
     let life = until.saturating_sub(from).max(0);
     // Of a life of 100 years even a float is exact to the second.
@@ -20,7 +20,8 @@ pub(super) fn last(from: i64, until: i64) -> i64 {
     until.saturating_sub(until.saturating_sub(from).max(0) / 10)
 }
 
-/// How long to wait after that many failures in a row: twice as long each time, and up to a quarter more by `chance`.
+/// How long to wait after that many failures in a row: twice as long each time, and up to a quarter more by
+/// `chance`.
 pub(super) fn wait(failures: u32, chance: f64) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
     doubled + doubled.mul_f64(chance.clamp(0.0, 1.0) / 4.0)

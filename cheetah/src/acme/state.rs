@@ -71,7 +71,8 @@ impl StateFolder {
         KeyFiles { cert: both.clone(), key: both, ocsp: None }
     }
 
-    /// Makes a certificate that signs itself if there is none, so that HTTPS can begin: it is never due later than now.
+    /// Makes a certificate that signs itself if there is none, so that HTTPS can begin: it is never due later
+    /// than now.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -1,7 +1,8 @@
-//! What whoever runs a server looks at: counters for Prometheus, whether it lives and takes requests, a page that draws.
+//! What whoever runs a server looks at: counters for Prometheus, whether it lives and takes requests, a page
+//! that draws.
 //!
-//! It is a store like any other, served by a server of its own on the kernel's sockets, so that it answers however busy the
-//! others are.
+//! It is a store like any other, served by a server of its own on the kernel's sockets, so that it answers
+//! however busy the others are.
 //!
 //! ```text
 //!   /          a page that draws what /events tells          /metrics   the counters, as OpenMetrics has them

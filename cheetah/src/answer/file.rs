@@ -19,8 +19,8 @@ use crate::http::response::{self, Status};
 use crate::service::Service;
 use crate::store::{self, Document, Found, Growing, INDEX_NAME};
 
-/// The file as the client takes it: it, or what lies beside it with the suffix of a coding. `None` if the client takes
-/// neither.
+/// The file as the client takes it: it, or what lies beside it with the suffix of a coding. `None` if the
+/// client takes neither.
 pub(super) fn in_a_coding(
     service: &Service,
     request: &Request<'_>,
@@ -139,7 +139,8 @@ pub(super) fn of_file(
     }
 }
 
-/// What grows while it is sent has no length: chunks, or to a client of HTTP/1.0 all until the connection ends.
+/// What grows while it is sent has no length: chunks, or to a client of HTTP/1.0 all until the connection
+/// ends.
 pub(super) fn of_growing(
     service: &Service,
     question: &Question<'_, '_>,

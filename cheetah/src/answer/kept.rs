@@ -1,5 +1,5 @@
-//! Requests answered with what is kept of an origin's response: the head was made when it came, and says nothing of time but
-//! what stands in the text behind it.
+//! Requests answered with what is kept of an origin's response: the head was made when it came, and says
+//! nothing of time but what stands in the text behind it.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -33,7 +33,8 @@ fn ruled(service: &mut Service, question: &Question<'_, '_>, text: &mut Vec<u8>)
     Some(follow(service, question, outcome, text))
 }
 
-/// With the text in Markdown of the page that the path leads to, if that is what the client would rather have.
+/// With the text in Markdown of the page that the path leads to, if that is what the client would rather
+/// have.
 fn in_markdown(service: &mut Service, question: &Question<'_, '_>, text: &mut Vec<u8>) -> Option<Answer> {
     if !service.options.markdown {
         return None;

@@ -39,8 +39,8 @@ struct Part {
 }
 
 impl PartsBody {
-    /// The bytes `ranges` of `document`, each not empty and within it, between lines of `boundary`. Has the first block
-    /// of the first read, so that what cannot be read at all is known before there is a head.
+    /// The bytes `ranges` of `document`, each not empty and within it, between lines of `boundary`. Has the
+    /// first block of the first read, so that what cannot be read at all is known before there is a head.
     ///
     /// # Errors
     /// As [`Document::read`].
@@ -135,7 +135,8 @@ impl PartsBody {
     }
 }
 
-/// Visits what lies between `*at`, which moves on, and `end` of a text that begins at `start`; whether `visit` wants more.
+/// Visits what lies between `*at`, which moves on, and `end` of a text that begins at `start`; whether
+/// `visit` wants more.
 fn visit_text<'a>(
     text: &'a Slice,
     start: u64,
@@ -152,7 +153,8 @@ fn visit_text<'a>(
     visit(piece)
 }
 
-/// A line that no part contains, but by a chance of 2^-64 a place: nobody who writes a file knows this process's key.
+/// A line that no part contains, but by a chance of 2^-64 a place: nobody who writes a file knows this
+/// process's key.
 pub(crate) fn boundary(etag: &[u8]) -> String {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     format!("part-{:016x}", KEY.hash_one(etag))

@@ -1,4 +1,5 @@
-//! `cheetah accelerate http://ORIGIN`: serves what another HTTP server answers, and keeps of it what may be kept.
+//! `cheetah accelerate http://ORIGIN`: serves what another HTTP server answers, and keeps of it what may be
+//! kept.
 //!
 //! It is `serve --origin /=http://ORIGIN` without a site of its own.
 

@@ -1,8 +1,8 @@
 //! `cheetah bench --ablate`: what each specialisation is worth, on this machine. [`hits`]: what a cache would have found.
 //!
-//! Every server is this program, started anew, with one thing switched off; they take turns in rounds, and what counts are
-//! processor time a request and a byte, relative within a round. See [`plan`] for what is compared, and [`lab`] for how it is
-//! counted.
+//! Every server is this program, started anew, with one thing switched off; they take turns in rounds, and
+//! what counts are processor time a request and a byte, relative within a round. See [`plan`] for what is
+//! compared, and [`lab`] for how it is counted.
 
 mod bounds;
 mod figures;
@@ -39,7 +39,8 @@ use super::features::Net;
 const KEPT: Load =
     Load { name: "100 B, kept connections", folder: "/", size: 101, files: 1, keep: true, clients: 6 };
 
-/// What is asked for: a connection each, as in the papers; kept connections, where what a request costs shows; and bytes.
+/// What is asked for: a connection each, as in the papers; kept connections, where what a request costs
+/// shows; and bytes.
 const LOADS: [Load; 3] = [
     Load { name: "100 B, a connection each", size: 100, keep: false, ..KEPT },
     KEPT,
@@ -68,9 +69,9 @@ const WARM_UP: Duration = Duration::from_millis(60);
 
 /// Measure what each specialisation is worth here
 ///
-/// Serves with all specialisations and without each, and in stages from a process a request on, over the kernel's sockets
-/// and over our own TCP/IP, in a private network; prints processor time, frames, system calls and rates. Takes some minutes
-/// and two processors; on a busy machine believe ratios only.
+/// Serves with all specialisations and without each, and in stages from a process a request on, over the
+/// kernel's sockets and over our own TCP/IP, in a private network; prints processor time, frames, system
+/// calls and rates. Takes some minutes and two processors; on a busy machine believe ratios only.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Compare with each specialisation switched off, and in stages
@@ -102,8 +103,8 @@ pub(super) struct Arguments {
     /// memory, so a disk's speed is not in it
     #[arg(long)]
     cold: bool,
-    /// Ask for what a program behind the server makes anew for each answer, and what it keeps; its processor time counts as the
-    /// server's
+    /// Ask for what a program behind the server makes anew for each answer, and what it keeps; its processor
+    /// time counts as the server's
     #[arg(long, conflicts_with = "cold")]
     programs: bool,
     /// How often each server has its turn

@@ -1,8 +1,8 @@
 //! `cheetah demo`: the whole path in a private user and network namespace, without privileges.
 //!
-//! Our TCP/IP on one side of a device, the kernel's on the other as the client: every file of a site is fetched and
-//! compared, each time over another kind of path. Where no namespace may be had, two of our own stacks talk over a wire in
-//! memory, and a line says so.
+//! Our TCP/IP on one side of a device, the kernel's on the other as the client: every file of a site is
+//! fetched and compared, each time over another kind of path. Where no namespace may be had, two of our own
+//! stacks talk over a wire in memory, and a line says so.
 
 mod measure;
 
@@ -33,8 +33,8 @@ const PREFIX_LEN: u8 = 24;
 
 /// Show the whole path in a private namespace, without root
 ///
-/// Fetches and compares every file of a site over our own TCP/IP, with the kernel's as the client, and prints what
-/// went over the wire and what fusing the copy loops is worth.
+/// Fetches and compares every file of a site over our own TCP/IP, with the kernel's as the client, and prints
+/// what went over the wire and what fusing the copy loops is worth.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// A folder or an image; by default examples/site, or a few made-up files where that is not there

@@ -156,8 +156,8 @@ impl Feature {
         }
     }
 
-    /// Why switching this off, with all of `without`, would do nothing in that mode, and what to write instead; `None` if it
-    /// does something.
+    /// Why switching this off, with all of `without`, would do nothing in that mode, and what to write
+    /// instead; `None` if it does something.
     pub(super) fn refusal(self, mode: Mode, without: &[Feature]) -> Option<String> {
         let Mode { net, nic, folder, in_memory, tls, writable } = mode;
         let off = |feature| without.contains(&feature);

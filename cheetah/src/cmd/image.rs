@@ -21,7 +21,8 @@ pub(super) fn is_log(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && log::is_log(&first)
 }
 
-/// Opens an image to change it. A packed one is made one that changes; one that is not there is made if `create` says so.
+/// Opens an image to change it. A packed one is made one that changes; one that is not there is made if
+/// `create` says so.
 pub(super) fn open_to_change(path: &Path, create: bool) -> anyhow::Result<Log> {
     let options = OpenOptions::default();
     let opened = if create && !path.try_exists().unwrap_or(true) {

@@ -24,8 +24,8 @@ pub(super) struct Arguments {
     /// Take in names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
-    /// Put Brotli, Zstandard and gzip versions beside the files that get shorter by it, for clients that take them; those that lie in the
-    /// folder (`x.html.br`, `.zst`, `.gz`) are used in any case
+    /// Put Brotli, Zstandard and gzip versions beside the files that get shorter by it, for clients that take
+    /// them; those that lie in the folder (`x.html.br`, `.zst`, `.gz`) are used in any case
     #[arg(long)]
     compress: bool,
     /// Have clients keep files as dictionaries of their next versions (RFC 9842)
@@ -34,8 +34,9 @@ pub(super) struct Arguments {
     /// Then put what has changed since this image beside each file, for clients that have the file of then
     #[arg(long, value_name = "OLD.img", requires = "dictionaries")]
     previous: Option<PathBuf>,
-    /// What lies together: files of a folder (name, the default), a page with what it embeds, which is read with it (html),
-    /// small files (size), or what an access log of this server says is asked for most (log=FILE)
+    /// What lies together: files of a folder (name, the default), a page with what it embeds, which is read
+    /// with it (html), small files (size), or what an access log of this server says is asked for most
+    /// (log=FILE)
     #[arg(long, value_name = "LAYOUT", default_value = "name")]
     layout: LayoutName,
     /// Store what response heads say in place of the heads, some 450 bytes a file less: they are made when a

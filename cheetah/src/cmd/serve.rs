@@ -57,49 +57,52 @@ use values::{
 /// Serve a folder or an image
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Read options from this file, too, and further sites for other names (docs/configuration.md); what is said here takes
-    /// the place of what it says. SIGHUP reads it again
+    /// Read options from this file, too, and further sites for other names (docs/configuration.md); what is
+    /// said here takes the place of what it says. SIGHUP reads it again
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     site: SiteOptions,
     /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP; unix:/PATH is a
-    /// socket of the file system. A socket that a supervisor hands over (systemd's socket units) takes the place of it
+    /// socket of the file system. A socket that a supervisor hands over (systemd's socket units) takes the
+    /// place of it
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
     /// Where to listen for HTTPS: by default 127.0.0.1:8443 on the kernel's sockets, port 443 of --addr on our own TCP/IP
     #[arg(long, value_name = "ADDR:PORT")]
     tls_listen: Option<String>,
-    /// Content of a TLS record: `adaptive` (the default: what fits in a segment first, then 16 KB), or so many bytes, 512 to
-    /// 16384
+    /// Content of a TLS record: `adaptive` (the default: what fits in a segment first, then 16 KB), or so
+    /// many bytes, 512 to 16384
     #[arg(long, value_name = "SIZE", value_parser = record_size)]
     tls_record: Option<RecordSize>,
-    /// Whose suite of TLS is taken: the fastest that the client speaks (aes128, the default), aes256 where it speaks that, or what the
-    /// client would have first
+    /// Whose suite of TLS is taken: the fastest that the client speaks (aes128, the default), aes256 where it
+    /// speaks that, or what the client would have first
     #[arg(long, value_name = "SUITE", value_enum)]
     tls_prefer: Option<Suite>,
     /// Send who asks by HTTP to the same address by HTTPS (308), but for /.well-known/acme-challenge/
     #[arg(long)]
     redirect_http: bool,
-    /// Have clients of HTTPS ask by it alone for so many seconds (Strict-Transport-Security), as in 31536000; with
-    /// `,subdomains` also for all names below, with `,preload` for lists that browsers come with
+    /// Have clients of HTTPS ask by it alone for so many seconds (Strict-Transport-Security), as in 31536000;
+    /// with `,subdomains` also for all names below, with `,preload` for lists that browsers come with
     #[arg(long, value_name = "SECONDS", value_parser = hsts)]
     hsts: Option<Hsts>,
-    /// Serve what lies below .well-known/acme-challenge/ in this folder, where an ACME client puts it, for all hosts
+    /// Serve what lies below .well-known/acme-challenge/ in this folder, where an ACME client puts it, for
+    /// all hosts
     #[arg(long, value_name = "DIR")]
     acme_challenges: Option<PathBuf>,
-    /// Whether to speak HTTP/2 with clients that want it: over TLS those that offer `h2`, in the clear those that begin with its
-    /// preface
+    /// Whether to speak HTTP/2 with clients that want it: over TLS those that offer `h2`, in the clear those
+    /// that begin with its preface
     #[arg(long, value_name = "on|off", default_value = "on", action = clap::ArgAction::Set, value_parser = on_or_off)]
     http2: bool,
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
-    /// How the calls of the kernel's sockets are made: one by one, where epoll (the default) says that something can be done; or
-    /// those of many connections as one, by io-uring, from Linux 6.1 on
+    /// How the calls of the kernel's sockets are made: one by one, where epoll (the default) says that
+    /// something can be done; or those of many connections as one, by io-uring, from Linux 6.1 on
     #[arg(long, value_name = "HOW", value_enum)]
     sockets: Option<SocketsBy>,
-    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and packet
+    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and
+    /// packet
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
     /// Our own address, which the kernel must not have; or dhcp, to get one, with its gateway, from a server
@@ -128,8 +131,8 @@ pub(super) struct Arguments {
     /// Congestion control on our own TCP/IP; the kernel's sockets have net.ipv4.tcp_congestion_control
     #[arg(long, value_name = "ALGORITHM", value_enum)]
     congestion: Option<Congestion>,
-    /// Explicit congestion notification on our own TCP/IP (RFC 3168): on where a client asks for it, or off; the kernel's sockets
-    /// have net.ipv4.tcp_ecn
+    /// Explicit congestion notification on our own TCP/IP (RFC 3168): on where a client asks for it, or off;
+    /// the kernel's sockets have net.ipv4.tcp_ecn
     #[arg(long, value_name = "USE", value_enum)]
     ecn: Option<Ecn>,
     /// Pacing on our own TCP/IP: what the window allows leaves over the round trip, where that is a
@@ -140,8 +143,9 @@ pub(super) struct Arguments {
     /// SYN-ACK, so many at once before their handshakes are complete. A request may come twice then
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     fast_open: Option<u32>,
-    /// Let a program see each frame before our own TCP/IP does: closed_ports, foreign, echo, healthz, count_prefix(prefix=N),
-    /// or a pipe of a file (FILE.pipe, FILE.pipe:NAME); may be given several times, asked in that order (docs/handlers.md)
+    /// Let a program see each frame before our own TCP/IP does: closed_ports, foreign, echo, healthz,
+    /// count_prefix(prefix=N), or a pipe of a file (FILE.pipe, FILE.pipe:NAME); may be given several times,
+    /// asked in that order (docs/handlers.md)
     #[arg(long, value_name = "NAME|FILE.pipe")]
     handler: Vec<String>,
     /// Where handlers run: in the stack, or in the kernel as an XDP program of the interface
@@ -163,42 +167,46 @@ pub(super) struct Arguments {
     /// Write every frame to a capture file
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Event-driven threads, sharing the port; on our own TCP/IP each with a stack and a queue of the interface of its own
+    /// Event-driven threads, sharing the port; on our own TCP/IP each with a stack and a queue of the
+    /// interface of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
     workers: usize,
-    /// Connections at once, of all threads together: on the kernel's sockets those beyond wait, on our own TCP/IP they
-    /// are reset
+    /// Connections at once, of all threads together: on the kernel's sockets those beyond wait, on our own
+    /// TCP/IP they are reset
     #[arg(long, value_name = "N", default_value_t = 65536, value_parser = at_least_one)]
     max_connections: usize,
-    /// How long connections may take to finish once the server is told to end; told a second time, it ends at once
+    /// How long connections may take to finish once the server is told to end; told a second time, it ends at
+    /// once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_limit: u64,
     /// What SIGUSR1 prints on standard error: counters of connections, bytes, frames and system calls
     #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
     counters: CountersForm,
-    /// Serve the counters at this path, as a stream of server-sent events, one a second: for whoever can reach the server
+    /// Serve the counters at this path, as a stream of server-sent events, one a second: for whoever can
+    /// reach the server
     #[arg(long, value_name = "/PATH")]
     status: Option<String>,
-    /// Answer at this address of the kernel's, for whoever runs the server: /metrics for Prometheus, /healthz, /readyz, and a
-    /// page that draws the counters; whoever can reach it sees them
+    /// Answer at this address of the kernel's, for whoever runs the server: /metrics for Prometheus,
+    /// /healthz, /readyz, and a page that draws the counters; whoever can reach it sees them
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
-    /// Compare what images have on the disk with its checksums while they are served, so many bytes a second, as in 4M, again and
-    /// again; what is damaged is logged with its files, and counted
+    /// Compare what images have on the disk with its checksums while they are served, so many bytes a second,
+    /// as in 4M, again and again; what is damaged is logged with its files, and counted
     #[arg(long, value_name = "BYTES")]
     scrub: Option<Bytes>,
-    /// Become this account once everything is open, with no other groups; what is opened later (a replaced site, the log at
-    /// SIGHUP) is opened by it
+    /// Become this account once everything is open, with no other groups; what is opened later (a replaced
+    /// site, the log at SIGHUP) is opened by it
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Once everything is open, allow the server only what it still needs, as far as the kernel can (auto), or not to serve
-    /// without it (require): files by landlock, system calls by seccomp. Programs that it starts itself are confined as it is,
-    /// so with them files are not
+    /// Once everything is open, allow the server only what it still needs, as far as the kernel can (auto),
+    /// or not to serve without it (require): files by landlock, system calls by seccomp. Programs that it
+    /// starts itself are confined as it is, so with them files are not
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     sandbox: Confinement,
-    /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
-    /// pinning, async-reads, grouping, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
-    /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums, placed-input
+    /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache,
+    /// precomputed-headers, pinning, async-reads, grouping, header-merging, packet-merging, pcb-pool, on the
+    /// kernel's sockets also deferred-accept and zero-copy, on our own TCP/IP time-wait-records, offload,
+    /// fused-loops, stored-sums, cached-sums, placed-input
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
     #[command(flatten)]
@@ -565,7 +573,8 @@ fn print_report(report: &Report, form: CountersForm) {
         CountersForm::Table => report.to_string(),
         CountersForm::Json => format!("{}\n", report.to_json()),
     };
-    // In one write, so that nothing of the log gets between its lines; a closed standard error is no reason to end.
+    // In one write, so that nothing of the log gets between its lines; a closed standard error is no reason
+    // to end.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 

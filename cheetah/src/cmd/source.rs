@@ -37,38 +37,41 @@ pub(super) struct Source {
     /// A folder, or an image made by `cheetah pack`
     #[arg(value_name = "DIR|SITE.img")]
     path: Option<PathBuf>,
-    /// How a folder is served: as an image that it is packed into first, or as the folder that it is, with each file opened
-    /// when it is asked for
+    /// How a folder is served: as an image that it is packed into first, or as the folder that it is, with
+    /// each file opened when it is asked for
     #[arg(long, value_name = "STORE", default_value = "image", value_enum)]
     store: StoreKind,
-    /// How much is kept in memory of what is read when it is asked for, as in 64M (the default): of a folder's files, or of an
-    /// image of more than 64 MiB; smaller ones are in memory whole
+    /// How much is kept in memory of what is read when it is asked for, as in 64M (the default): of a
+    /// folder's files, or of an image of more than 64 MiB; smaller ones are in memory whole
     #[arg(long, value_name = "BYTES")]
     cache: Option<Bytes>,
     /// What of that is given up when something else is read: s3-fifo (the default), sieve, clock, lru or gdsf
     #[arg(long, value_name = "NAME", value_parser = policy)]
     cache_policy: Option<PolicyName>,
-    /// Of what is not in memory, read so much more of the same file at once, as in 256K; what a page embeds is read with it
-    /// anyway, if it was packed so
+    /// Of what is not in memory, read so much more of the same file at once, as in 256K; what a page embeds
+    /// is read with it anyway, if it was packed so
     #[arg(long, value_name = "BYTES")]
     read_ahead: Option<Bytes>,
-    /// Compare each page of an image with its checksum when it is read, once for as long as it is kept; a damaged one is never
-    /// sent, and the log names its file
+    /// Compare each page of an image with its checksum when it is read, once for as long as it is kept; a
+    /// damaged one is never sent, and the log names its file
     #[arg(long)]
     verify: bool,
-    /// Read what is not in memory of an image past the kernel's cache, which would keep it a second time (O_DIRECT)
+    /// Read what is not in memory of an image past the kernel's cache, which would keep it a second time
+    /// (O_DIRECT)
     #[arg(long)]
     direct: bool,
     /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
-    /// Of a folder, make Brotli, Zstandard and gzip versions of what gets shorter by it before serving, for clients that take them
+    /// Of a folder, make Brotli, Zstandard and gzip versions of what gets shorter by it before serving, for
+    /// clients that take them
     #[arg(long)]
     compress: bool,
     /// The media type of files whose names end so, as .gltf=model/gltf+json; may be given several times
     #[arg(long, value_name = ".ENDING=TYPE")]
     mime: Vec<MediaType>,
-    /// Answer for a folder without an index.html with a list of what it holds; `/_listing.css`, if it is there, is its style
+    /// Answer for a folder without an index.html with a list of what it holds; `/_listing.css`, if it is
+    /// there, is its style
     #[arg(long)]
     listings: bool,
 }
@@ -190,7 +193,8 @@ impl Source {
         Ok(cache.with_misses(ReadAhead(blocks)))
     }
 
-    /// Opens it, or packs it, to be served by who has what is not in memory read like that, without these features.
+    /// Opens it, or packs it, to be served by who has what is not in memory read like that, without these
+    /// features.
     pub(super) fn open(&self, without: &[Feature], reading: &Reading) -> anyhow::Result<Arc<dyn Store>> {
         let (store, is_resident) = self.open_pinned(without)?;
         if !is_resident {
@@ -308,14 +312,15 @@ fn no_compress() -> Usage {
     Usage("--compress is for folders: give it to `cheetah pack` when the image is made".to_owned())
 }
 
-/// Opens an image, or packs a folder; what is read of a big one, or of one that is verified, is kept in `cache`.
+/// Opens an image, or packs a folder; what is read of a big one, or of one that is verified, is kept in
+/// `cache`.
 pub(super) fn load(source: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Result<Site> {
     let image = || cached_image_path(source);
     load_with(source, options, cache, (MAX_IN_MEMORY_BYTES, image), (Site::open_with, |site| site))
 }
 
-/// As [`load`], with the size from which on a folder goes to an image in a file, and where that is; and with what becomes of an
-/// image in a file, and of one in memory.
+/// As [`load`], with the size from which on a folder goes to an image in a file, and where that is; and with
+/// what becomes of an image in a file, and of one in memory.
 fn load_with<S>(
     source: &Path,
     options: LoadOptions,

@@ -1,4 +1,5 @@
-//! `cheetah swamp URL`: asks a server for as much as it can give, or at a rate, and tells how long the answers took.
+//! `cheetah swamp URL`: asks a server for as much as it can give, or at a rate, and tells how long the
+//! answers took.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -23,8 +24,8 @@ use super::serve::addresses::Network;
 /// Ask a server for files over many connections, and tell how long the answers took
 ///
 /// Without --rate each connection asks again as soon as it is answered: as much as the server can do. With it requests fall due
-/// at that rate whoever waits, and an answer's time counts from when its request was due, so a server that stalls does
-/// not make itself look better by being asked less.
+/// at that rate whoever waits, and an answer's time counts from when its request was due, so a server that
+/// stalls does not make itself look better by being asked less.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What to ask for, as in http://127.0.0.1:8080/index.html
@@ -36,8 +37,8 @@ pub(super) struct Arguments {
     /// Paths of the same server from a file, a line each, as well
     #[arg(long, value_name = "FILE")]
     urls: Option<PathBuf>,
-    /// Ask for what an access log (combined or JSON) has, in its order and from its beginning again at its end: its GETs that
-    /// had an answer of less than 400
+    /// Ask for what an access log (combined or JSON) has, in its order and from its beginning again at its
+    /// end: its GETs that had an answer of less than 400
     #[arg(long, value_name = "LOG", conflicts_with_all = ["paths", "urls", "zipf"])]
     replay: Option<PathBuf>,
     /// Of --replay: ask when the log says it was asked, X times as fast (1 for as it was), as an open loop
@@ -89,7 +90,8 @@ pub(super) struct Arguments {
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
-    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and packet
+    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and
+    /// packet
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
     /// Our own address, which the kernel must not have

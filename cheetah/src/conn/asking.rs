@@ -1,5 +1,5 @@
-//! Requests for programs: their content is gathered, within bounds, before the program hears of them, so that a slow client
-//! costs no connection to it; their responses are queued before their heads are made.
+//! Requests for programs: their content is gathered, within bounds, before the program hears of them, so that
+//! a slow client costs no connection to it; their responses are queued before their heads are made.
 
 use std::time::Duration;
 
@@ -144,7 +144,8 @@ impl Conn {
     }
 }
 
-/// Makes the head of a response of a program whose own has come, or failed to. Whether the connection can go on after it.
+/// Makes the head of a response of a program whose own has come, or failed to. Whether the connection can go
+/// on after it.
 pub(super) fn on_head(service: &mut Service, response: &mut Response, come: Come) -> bool {
     let asked = come.asked;
     let mut text = std::mem::take(&mut service.text_scratch);

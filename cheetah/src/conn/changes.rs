@@ -1,4 +1,5 @@
-//! The requests of a connection that change something: their content is taken in, and the answer waits for the disk.
+//! The requests of a connection that change something: their content is taken in, and the answer waits for
+//! the disk.
 //!
 //! ```text
 //!   Head ── PUT, let in ──▶ Upload ── whole ──▶ Waiting ── woken, answered ──▶ Head

@@ -1,5 +1,5 @@
-//! What a request that is not answered yet has: what takes its content in, if that is not thrown away, or what is read for
-//! it. One word of a connection, whichever it is.
+//! What a request that is not answered yet has: what takes its content in, if that is not thrown away, or
+//! what is read for it. One word of a connection, whichever it is.
 
 use fsstack::cache::reads::BlockRead;
 

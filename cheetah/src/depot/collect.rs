@@ -1,9 +1,10 @@
 //! What no image in a depot needs any more, removed.
 //!
-//! Kept are the image that is served and all whose lists of parts were written within a time of grace, with their parts, and
-//! whatever else is that young. A publisher goes on safely meanwhile, without a lock that a bucket could not have: it writes
-//! its list first and looks for a collector then; a collector says that it is at work first and looks at the lists then. So
-//! one of the two sees the other: the list is young, and its parts are kept, or the publisher is told to wait.
+//! Kept are the image that is served and all whose lists of parts were written within a time of grace, with
+//! their parts, and whatever else is that young. A publisher goes on safely meanwhile, without a lock that a
+//! bucket could not have: it writes its list first and looks for a collector then; a collector says that it
+//! is at work first and looks at the lists then. So one of the two sees the other: the list is young, and its
+//! parts are kept, or the publisher is told to wait.
 
 use std::collections::HashSet;
 use std::io;
@@ -45,8 +46,8 @@ pub struct Collected {
 /// Removes what nobody needs and is older than `grace`.
 ///
 /// # Errors
-/// If nothing is published, or a list of parts that is to be kept cannot be read: then nothing is removed. If `grace` is
-/// shorter than [`MIN_GRACE`], another collects already, or the depot refuses.
+/// If nothing is published, or a list of parts that is to be kept cannot be read: then nothing is removed. If
+/// `grace` is shorter than [`MIN_GRACE`], another collects already, or the depot refuses.
 pub fn collect(depot: &dyn Depot, grace: Duration) -> io::Result<Collected> {
     if grace < MIN_GRACE {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the time of grace is an hour at least"));
@@ -117,8 +118,8 @@ impl<'a> Lease<'a> {
         Ok(self.depot.get(LEASE, 4096)?.as_deref() == Some(self.text.as_bytes()))
     }
 
-    /// Whether it is safe to remove something. Nobody else can take it as long as it is not over: that it is still
-    /// there is `asked` of the depot now and then, the clocks each time.
+    /// Whether it is safe to remove something. Nobody else can take it as long as it is not over: that it is
+    /// still there is `asked` of the depot now and then, the clocks each time.
     fn holds(&self, asked: bool) -> io::Result<bool> {
         Ok(self.began.elapsed() < WORK_TIME && (!asked || self.is_held()?))
     }

@@ -1,4 +1,5 @@
-//! Where images are published, and pulled from by the servers that serve them: a folder that all can reach, or a bucket.
+//! Where images are published, and pulled from by the servers that serve them: a folder that all can reach,
+//! or a bucket.
 //!
 //! ```text
 //!   parts/5f/5f1c…    a part of an image, named by its BLAKE3
@@ -6,10 +7,11 @@
 //!   current           the name of the image that is served now: the one object that is ever replaced
 //! ```
 //!
-//! Images are cut where their contents say, so that two that are much alike have most parts in common: a publisher sends, and
-//! a server fetches, what is not there yet. Whatever has another hash than its name is no part. The pointer is replaced only
-//! if it is still what the publisher found ([`Depot::set_pointer`]), so of two who publish at once one is told. What no image
-//! needs is removed by [`collect()`], which says so by an object `collecting`.
+//! Images are cut where their contents say, so that two that are much alike have most parts in common: a
+//! publisher sends, and a server fetches, what is not there yet. Whatever has another hash than its name is
+//! no part. The pointer is replaced only if it is still what the publisher found ([`Depot::set_pointer`]), so
+//! of two who publish at once one is told. What no image needs is removed by [`collect()`], which says so by
+//! an object `collecting`.
 
 mod collect;
 mod folder;

@@ -31,8 +31,9 @@ pub struct Published {
 /// Puts `image` into `depot`, and has the pointer lead to it. `sent` is told the bytes that are there now.
 ///
 /// # Errors
-/// If the image cannot be read, or changes meanwhile; if the depot cannot be written, or somebody else has published
-/// something since this began: then the pointer leads there. If somebody collects just now ([`super::collect()`]).
+/// If the image cannot be read, or changes meanwhile; if the depot cannot be written, or somebody else has
+/// published something since this began: then the pointer leads there. If somebody collects just now
+/// ([`super::collect()`]).
 pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> io::Result<Published> {
     let old = depot.pointer()?;
     let manifest = Manifest::of(image)?;
@@ -47,7 +48,8 @@ pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> 
     let new = Mutex::new((0, 0));
     let told = Mutex::new(HashSet::new());
     loop {
-        // First, so that whoever collects from here on sees what is needed; nobody pulls by it before the pointer leads to it.
+        // First, so that whoever collects from here on sees what is needed; nobody pulls by it before the
+        // pointer leads to it.
         depot.put(&image_name(&name), text.as_bytes())?;
         let began = collect::Since::now();
         if let Some(why) = collect::in_the_way(depot)? {
@@ -65,8 +67,8 @@ pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> 
             }
             Ok(())
         })?;
-        // Otherwise (also if the machine slept) what was found there at first may be gone: once more, with little
-        // to send.
+        // Otherwise (also if the machine slept) what was found there at first may be gone: once more, with
+        // little to send.
         if began.elapsed() < collect::MIN_GRACE / 2 {
             break;
         }
@@ -77,7 +79,8 @@ pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> 
             "somebody else has published {other} meanwhile: see whether yours is to replace it, and publish again"
         )));
     }
-    // Who is in the midst of pulling the one that was served can end that, and going back costs nothing, for the time of grace.
+    // Who is in the midst of pulling the one that was served can end that, and going back costs nothing, for
+    // the time of grace.
     if let Some(before) = old.and_then(|old| old.image().ok()).filter(|before| *before != name)
         && let Some(text) = depot.get(&image_name(&before), MAX_MANIFEST_BYTES)?
     {

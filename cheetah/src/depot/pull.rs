@@ -33,8 +33,8 @@ pub struct Pulled {
 /// Makes `target` the image that `depot` points to: it is replaced in one step, or stays as it is.
 ///
 /// # Errors
-/// If nothing is published, something of it is not there or has another hash than it should have, or the file cannot be
-/// written; if `is_over` has become true meanwhile.
+/// If nothing is published, something of it is not there or has another hash than it should have, or the file
+/// cannot be written; if `is_over` has become true meanwhile.
 pub fn pull(depot: &dyn Depot, target: &Path, is_over: &AtomicBool) -> io::Result<Pulled> {
     let pointer = depot.pointer()?;
     let pointer =
@@ -88,8 +88,8 @@ pub struct Puller {
 }
 
 impl Puller {
-    /// Looks every `period` whether `depot` points to another image than what `target` has, and pulls it. `has` is the name of
-    /// that, if it is known.
+    /// Looks every `period` whether `depot` points to another image than what `target` has, and pulls it.
+    /// `has` is the name of that, if it is known.
     ///
     /// # Errors
     /// If the system has no thread for it.

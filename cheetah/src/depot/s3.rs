@@ -1,5 +1,5 @@
-//! A depot in a bucket of S3 or what speaks like it. Who we are comes from the environment, as other programs of S3 have it
-//! (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ..).
+//! A depot in a bucket of S3 or what speaks like it. Who we are comes from the environment, as other programs
+//! of S3 have it (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, ..).
 
 use std::fmt;
 use std::io;
@@ -37,7 +37,8 @@ impl S3Depot {
         // Its client takes the process's.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let prefix = url.trim_start_matches("s3://").split_once('/').map_or("", |(_, prefix)| prefix);
-        // A server that has an image waits no longer than this for a bucket that is away; it asks again by itself.
+        // A server that has an image waits no longer than this for a bucket that is away; it asks again by
+        // itself.
         let retry =
             RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
         let store = AmazonS3Builder::from_env().with_url(url).with_retry(retry).build();

@@ -1,7 +1,7 @@
 //! What a client of HTTP/2 can do too much of, at little cost to itself, and how much is too much.
 //!
-//! Each kind has an allowance that fills up again with time: a burst, and so many a second. Beyond it the connection ends with
-//! `ENHANCE_YOUR_CALM` (RFC 9113 section 10.5).
+//! Each kind has an allowance that fills up again with time: a burst, and so many a second. Beyond it the
+//! connection ends with `ENHANCE_YOUR_CALM` (RFC 9113 section 10.5).
 
 use runtime::time::Instant;
 

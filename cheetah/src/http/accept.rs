@@ -1,10 +1,10 @@
-//! Which media types a client would have (RFC 9110 section 12.5.1), as far as there is a choice here: a page, or its text in
-//! Markdown (RFC 7763), which programs that read ask for.
+//! Which media types a client would have (RFC 9110 section 12.5.1), as far as there is a choice here: a page,
+//! or its text in Markdown (RFC 7763), which programs that read ask for.
 
 use super::coding;
 
-/// Whether who sent this `Accept` field would have Markdown rather than HTML: it names it, and likes it no less. Whoever takes
-/// anything is a browser, and wants the page.
+/// Whether who sent this `Accept` field would have Markdown rather than HTML: it names it, and likes it no
+/// less. Whoever takes anything is a browser, and wants the page.
 pub fn prefers_markdown(field: &[u8]) -> bool {
     let mut markdown = None;
     // By how particularly it was named: `*/*`, `text/*`, `text/html`.

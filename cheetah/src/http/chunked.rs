@@ -1,11 +1,12 @@
-//! Content in chunks (RFC 9112 section 7.1), as far as it has to be understood to find its end, and the data in it.
+//! Content in chunks (RFC 9112 section 7.1), as far as it has to be understood to find its end, and the data
+//! in it.
 //!
 //! ```text
 //!   5;extension CR LF  hello CR LF  ...  0 CR LF  [ Trailer: field CR LF ]  CR LF
 //! ```
 //!
-//! Strict, since what one party takes for the end another may not: line ends are CR LF, sizes are nothing but hexadecimal
-//! digits, and everything together is bounded.
+//! Strict, since what one party takes for the end another may not: line ends are CR LF, sizes are nothing but
+//! hexadecimal digits, and everything together is bounded.
 
 /// Finds the end of chunked content, fed piece by piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

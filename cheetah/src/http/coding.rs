@@ -70,8 +70,8 @@ pub struct Accepted {
 const LEAST: Quality = 0;
 
 impl Accepted {
-    /// Reads the field; without it anything goes, and as it is (a client that says nothing may know no coding). Elements
-    /// that are malformed say nothing.
+    /// Reads the field; without it anything goes, and as it is (a client that says nothing may know no
+    /// coding). Elements that are malformed say nothing.
     pub fn parse(lines: &[&[u8]]) -> Accepted {
         let (mut codings, mut identity, mut others) = ([None; Coding::ALL.len()], None, None);
         let elements = lines.iter().flat_map(|line| line.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
@@ -99,8 +99,8 @@ impl Accepted {
         }
     }
 
-    /// Which of what there is should be sent: `sizes` gives the length in a coding, or of what has none, if there is that.
-    /// `None` if the client takes nothing of it.
+    /// Which of what there is should be sent: `sizes` gives the length in a coding, or of what has none, if
+    /// there is that. `None` if the client takes nothing of it.
     pub fn choose(&self, mut sizes: impl FnMut(Option<Coding>) -> Option<u64>) -> Option<Option<Coding>> {
         let mut best: Option<(Quality, u64, Option<Coding>)> = None;
         let codings = Coding::ALL.into_iter().map(|coding| (Some(coding), self.codings[coding as usize]));

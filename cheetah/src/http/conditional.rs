@@ -4,7 +4,8 @@ use smallvec::SmallVec;
 
 use super::date;
 
-/// The conditional fields of one request, as they came. A field that may be a list may also come in several lines.
+/// The conditional fields of one request, as they came. A field that may be a list may also come in several
+/// lines.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions<'a> {
     /// `If-Match` lines.
@@ -48,7 +49,8 @@ impl Conditions<'_> {
             && self.if_unmodified_since.is_none()
     }
 
-    /// Evaluates the preconditions of a GET or HEAD request in the order of RFC 9110 section 13.2.2, steps 1 to 4.
+    /// Evaluates the preconditions of a GET or HEAD request in the order of RFC 9110 section 13.2.2, steps 1
+    /// to 4.
     pub fn evaluate(&self, current: Validators<'_>) -> Verdict {
         if !self.if_match.is_empty() {
             if !self.if_match.iter().any(|line| list_matches(line, current.etag, Comparison::Strong)) {
@@ -71,7 +73,8 @@ impl Conditions<'_> {
         Verdict::Proceed
     }
 
-    /// Whether a request that changes what is there may go on: steps 1 to 3, of which the third fails where it would give a
+    /// Whether a request that changes what is there may go on: steps 1 to 3, of which the third fails where
+    /// it would give a
     /// 304. `current` is what is there, if anything; without it dates say nothing.
     pub fn allow_change(&self, current: Option<Validators<'_>>) -> bool {
         let Some(current) = current else {
@@ -93,8 +96,8 @@ impl Conditions<'_> {
         })
     }
 
-    /// Step 5: whether a `Range` field still counts. A tag must match strongly; a date must be the very same one and
-    /// old enough at `now_unix` to be a strong validator (section 8.8.2.2: at least a second before).
+    /// Step 5: whether a `Range` field still counts. A tag must match strongly; a date must be the very same
+    /// one and old enough at `now_unix` to be a strong validator (section 8.8.2.2: at least a second before).
     pub fn range_applies(&self, current: Validators<'_>, now_unix: u64) -> bool {
         let Some(field) = self.if_range else { return true };
         let field = field.trim_ascii();
@@ -144,8 +147,8 @@ fn tags_match(theirs: EntityTag<'_>, ours: &[u8], comparison: Comparison) -> boo
     (comparison == Comparison::Weak || !theirs.weak) && theirs.opaque == ours
 }
 
-/// Whether a list of entity tags, or `*`, matches `etag`. What is malformed ends the list: a condition that cannot be
-/// read must not turn a request into a 304.
+/// Whether a list of entity tags, or `*`, matches `etag`. What is malformed ends the list: a condition that
+/// cannot be read must not turn a request into a 304.
 fn list_matches(list: &[u8], etag: &[u8], comparison: Comparison) -> bool {
     let mut rest = list.trim_ascii();
     if rest == b"*" {

@@ -1,9 +1,11 @@
-//! The media type of a file, and the coding that it is kept in: by its name, and by whether its contents are text.
+//! The media type of a file, and the coding that it is kept in: by its name, and by whether its contents are
+//! text.
 
 use super::coding::Coding;
 
-/// The media type of a file called `name`. `is_utf8_text` tells what its contents looked like, if anyone looked: text in
-/// another encoding is not called UTF-8, and a file without an extension (`README`) is text if it reads like text.
+/// The media type of a file called `name`. `is_utf8_text` tells what its contents looked like, if anyone
+/// looked: text in another encoding is not called UTF-8, and a file without an extension (`README`) is text
+/// if it reads like text.
 pub fn content_type(name: &[u8], is_utf8_text: Option<bool>) -> String {
     let name = String::from_utf8_lossy(name);
     let guess = mime_guess::from_path(&*name).first();
@@ -17,8 +19,9 @@ pub fn content_type(name: &[u8], is_utf8_text: Option<bool>) -> String {
     }
 }
 
-/// The coding of a file called `name`, and the name that its contents would have without it: `page.html.br`, `logo.svgz`.
-/// What is an archive to people (`x.tar.gz`), or has no type without the suffix, has none: it is sent as it lies.
+/// The coding of a file called `name`, and the name that its contents would have without it: `page.html.br`,
+/// `logo.svgz`. What is an archive to people (`x.tar.gz`), or has no type without the suffix, has none: it is
+/// sent as it lies.
 pub fn coding(name: &[u8]) -> Option<(Coding, Vec<u8>)> {
     if let Some(stem) = name.strip_suffix(b".svgz") {
         return Some((Coding::Gzip, [stem, b".svg"].concat()));
@@ -29,8 +32,8 @@ pub fn coding(name: &[u8]) -> Option<(Coding, Vec<u8>)> {
     is_worth_coding(stem).then(|| (coding, stem.to_vec()))
 }
 
-/// Whether contents of a file called `name` are such that a coding makes them shorter: text, and what is text in a wide
-/// sense; not what is compressed by itself.
+/// Whether contents of a file called `name` are such that a coding makes them shorter: text, and what is text
+/// in a wide sense; not what is compressed by itself.
 pub fn is_worth_coding(name: &[u8]) -> bool {
     let Some(mime) = mime_guess::from_path(&*String::from_utf8_lossy(name)).first() else { return false };
     let is_text_inside = mime.suffix().is_some_and(|suffix| suffix == "xml" || suffix == "json");

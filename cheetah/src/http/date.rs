@@ -1,4 +1,5 @@
-//! HTTP dates (RFC 9110 section 5.6.7): parsing all three forms, and the current date formatted once a second.
+//! HTTP dates (RFC 9110 section 5.6.7): parsing all three forms, and the current date formatted once a
+//! second.
 //!
 //! No clock is read here: whoever drives the server says what time it is.
 
@@ -14,8 +15,8 @@ pub const IMF_FIXDATE_LEN: usize = 29;
 /// The last second that [`format()`] can express: 9999-12-31T23:59:59Z.
 pub const MAX_UNIX: u64 = 253_402_300_799;
 
-/// Seconds since 1970 of an HTTP date in any of the three forms that a recipient must accept, or `None` for anything
-/// else and for dates before 1970.
+/// Seconds since 1970 of an HTTP date in any of the three forms that a recipient must accept, or `None` for
+/// anything else and for dates before 1970.
 pub fn parse(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     let time = httpdate::parse_http_date(text.trim_matches([' ', '\t'])).ok()?;
@@ -62,8 +63,8 @@ impl Persistence {
     }
 }
 
-/// The end of a response head (`Date`, `Connection` and the empty line), formatted once a second into buffers that all
-/// responses of the second share.
+/// The end of a response head (`Date`, `Connection` and the empty line), formatted once a second into buffers
+/// that all responses of the second share.
 #[derive(Clone, Debug)]
 pub struct HeadTails {
     unix: u64,

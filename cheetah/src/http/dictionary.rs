@@ -1,4 +1,5 @@
-//! Compression dictionary transport (RFC 9842): a client that has a file's older version is sent what has changed since.
+//! Compression dictionary transport (RFC 9842): a client that has a file's older version is sent what has
+//! changed since.
 //!
 //! ```text
 //!   200, Use-As-Dictionary: match="/app.js"        the client keeps the contents, and knows them by their SHA-256
@@ -6,8 +7,8 @@
 //!   200, Content-Encoding: dcz                     Zstandard, with those contents as its dictionary
 //! ```
 //!
-//! Or `dcb`, Brotli with them. Contents in either begin with the dictionary's hash (sections 4 and 5), so they tell themselves for
-//! whom they are good.
+//! Or `dcb`, Brotli with them. Contents in either begin with the dictionary's hash (sections 4 and 5), so
+//! they tell themselves for whom they are good.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -51,8 +52,8 @@ impl DictionaryUse {
     }
 }
 
-/// What contents in `coding` begin with that were compressed with the contents of that hash; nothing in a coding without
-/// dictionaries.
+/// What contents in `coding` begin with that were compressed with the contents of that hash; nothing in a
+/// coding without dictionaries.
 pub fn header(coding: Coding, hash: &Sha256Hash) -> Vec<u8> {
     match coding {
         Coding::Brotli | Coding::Zstd | Coding::Gzip => Vec::new(),
@@ -61,14 +62,15 @@ pub fn header(coding: Coding, hash: &Sha256Hash) -> Vec<u8> {
     }
 }
 
-/// The hash in an `Available-Dictionary` field: bytes as structured fields have them (RFC 9651 section 3.3.5).
+/// The hash in an `Available-Dictionary` field: bytes as structured fields have them (RFC 9651 section
+/// 3.3.5).
 pub fn available(value: &[u8]) -> Option<Sha256Hash> {
     let text = value.strip_prefix(b":")?.strip_suffix(b":")?;
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-/// Writes that the contents at `path` are the dictionary of what will be there; not of a path with what patterns of URLs mean
-/// something by (section 2.1.1).
+/// Writes that the contents at `path` are the dictionary of what will be there; not of a path with what
+/// patterns of URLs mean something by (section 2.1.1).
 pub fn write_use_as(path: &[u8], text: &mut Vec<u8>) {
     let is_plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if path.iter().all(is_plain) {

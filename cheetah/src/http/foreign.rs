@@ -1,8 +1,9 @@
-//! Heads of responses that others make: programs, as RFC 3875 section 6 has it; other servers' are in [`super::reply`].
+//! Heads of responses that others make: programs, as RFC 3875 section 6 has it; other servers' are in
+//! [`super::reply`].
 //!
-//! What comes from there is checked as strictly as what comes from a client: a line that could end a head early, or two
-//! lengths, are refused. Fields that speak of the way and not of the content (`Connection`, `Transfer-Encoding`, ...) are
-//! left out, for the way is ours.
+//! What comes from there is checked as strictly as what comes from a client: a line that could end a head
+//! early, or two lengths, are refused. Fields that speak of the way and not of the content (`Connection`,
+//! `Transfer-Encoding`, ...) are left out, for the way is ours.
 
 use std::fmt;
 
@@ -25,7 +26,8 @@ pub struct ForeignHead {
     pub fields: Vec<u8>,
     /// `Content-Length`, if it was said.
     pub length: Option<u64>,
-    /// Whether the fields say when the response was made, and by which server if that is to be said: another server's do.
+    /// Whether the fields say when the response was made, and by which server if that is to be said: another
+    /// server's do.
     pub is_signed: bool,
 }
 
@@ -36,7 +38,8 @@ pub enum BadHead {
     TooLong,
     /// More than 100 fields.
     TooManyFields,
-    /// No field at all: a program's response begins with `Content-Type: ...`, `Status: ...` or `Location: ...`.
+    /// No field at all: a program's response begins with `Content-Type: ...`, `Status: ...` or `Location:
+    /// ...`.
     Empty,
     /// A line that is no field.
     Line,
@@ -61,7 +64,8 @@ impl fmt::Display for BadHead {
     }
 }
 
-/// Length of the head at the front of `bytes`, the empty line included, if all of it is there. Lines end in LF or CR LF.
+/// Length of the head at the front of `bytes`, the empty line included, if all of it is there. Lines end in
+/// LF or CR LF.
 pub fn head_len(bytes: &[u8]) -> Option<usize> {
     let mut start = 0;
     for at in memchr::memchr_iter(b'\n', bytes) {

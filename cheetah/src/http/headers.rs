@@ -14,9 +14,9 @@
 //!  40      the 200 head, the 304 head, then both as blocks of HPACK
 //! ```
 //!
-//! Numbers are little-endian. The heads lack `Date`, `Connection` and the empty line, which are patched in when they
-//! are sent; so do the blocks. An area with the magic "HHD2" has no blocks: 34 to 40 are zero. One with the magic "HHD1" has
-//! its heads at 32, and neither coding nor another one.
+//! Numbers are little-endian. The heads lack `Date`, `Connection` and the empty line, which are patched in
+//! when they are sent; so do the blocks. An area with the magic "HHD2" has no blocks: 34 to 40 are zero. One
+//! with the magic "HHD1" has its heads at 32, and neither coding nor another one.
 
 use std::ops::Range;
 
@@ -172,7 +172,8 @@ pub fn encode(facts: &Facts<'_>) -> Vec<u8> {
     write(Status::Ok, facts, &mut whole);
     let mut not_modified = Vec::with_capacity(160);
     write(Status::NotModified, facts, &mut not_modified);
-    // Where the values landed. Both are short and both fields are there, so neither look-up nor size can fail.
+    // Where the values landed. Both are short and both fields are there, so neither look-up nor size can
+    // fail.
     let place = |value: &[u8], name: &str| {
         let field = [name.as_bytes(), b": ", value, b"\r\n"].concat();
         let at = whole.windows(field.len()).position(|window| window == field).unwrap_or(0);
@@ -202,8 +203,8 @@ pub fn encode(facts: &Facts<'_>) -> Vec<u8> {
     area
 }
 
-/// Writes the head of a 200 or 304, up to where `Date` goes. A 304 bears the validators and no fields of the content
-/// that is not sent (RFC 9110 section 15.4.5).
+/// Writes the head of a 200 or 304, up to where `Date` goes. A 304 bears the validators and no fields of the
+/// content that is not sent (RFC 9110 section 15.4.5).
 pub fn write(status: Status, facts: &Facts<'_>, out: &mut Vec<u8>) {
     response::begin(out, status);
     if status != Status::NotModified {

@@ -1,9 +1,11 @@
 //! HTTP as far as a server of files needs it: pure functions from bytes to decisions and back.
 //!
-//! Nothing here knows of sockets, images or clocks. Order of the flow: [`parse`] gives a [`request`], its [`target`]
-//! names a file, [`chunked`] finds the end of its content, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
-//! lines that [`date`] keeps ready; [`foreign`] heads are a program's, or in a [`reply`] another server's; [`headers`] are heads made beforehand, [`content_type`] what they say of a file;
-//! [`hpack`] is how HTTP/2 writes heads, [`abuse`] what its clients may not do without end.
+//! Nothing here knows of sockets, images or clocks. Order of the flow: [`parse`] gives a [`request`], its
+//! [`target`] names a file, [`chunked`] finds the end of its content, [`conditional`] and [`range`] say how
+//! much of it to send, [`response`] writes the head, closed by the lines that [`date`] keeps ready;
+//! [`foreign`] heads are a program's, or in a [`reply`] another server's; [`headers`] are heads made
+//! beforehand, [`content_type`] what they say of a file; [`hpack`] is how HTTP/2 writes heads, [`abuse`] what
+//! its clients may not do without end.
 
 pub mod abuse;
 pub mod accept;

@@ -1,8 +1,8 @@
 //! From bytes to a checked request head (RFC 9112), on top of `httparse`.
 //!
-//! A head is parsed only when it may be whole: [`HeadEnd`] watches for its end, so a client that sends one byte at a
-//! time costs one look at each byte and not one parse. What does not parse ends the connection, since after it nobody
-//! can say where the next request begins.
+//! A head is parsed only when it may be whole: [`HeadEnd`] watches for its end, so a client that sends one
+//! byte at a time costs one look at each byte and not one parse. What does not parse ends the connection,
+//! since after it nobody can say where the next request begins.
 
 use std::mem::MaybeUninit;
 
@@ -45,7 +45,8 @@ impl HeadEnd {
 
     /// Whether `buffer` holds the end of a head. Looks at each byte once over all calls, and a few again.
     pub fn seen(&mut self, buffer: &[u8]) -> bool {
-        // An empty line is LF LF or LF CR LF; the first LF may be among the last two bytes of what was there before.
+        // An empty line is LF LF or LF CR LF; the first LF may be among the last two bytes of what was there
+        // before.
         let from = self.scanned.saturating_sub(2) as usize;
         let mut rest = &buffer[from.min(buffer.len())..];
         // Blank lines ahead of a request line end nothing (RFC 9112 section 2.2).
@@ -95,7 +96,8 @@ pub fn parse<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
             if len > limits.request_line && request_line_len(window) > limits.request_line {
                 return Parsed::Refused(Status::UriTooLong);
             }
-            // What one party takes for two lines another takes for one (RFC 9112 section 2.2 allows it, at a risk).
+            // What one party takes for two lines another takes for one (RFC 9112 section 2.2 allows it, at a
+            // risk).
             if has_bare_lf(&window[..len]) {
                 return Parsed::Refused(Status::BadRequest);
             }
@@ -221,7 +223,8 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         return Err(Status::BadRequest);
     }
     let mut is_chunked = false;
-    // Both lengths at once, or a transfer coding from a 1.0 client, is how requests are smuggled (section 6.1).
+    // Both lengths at once, or a transfer coding from a 1.0 client, is how requests are smuggled (section
+    // 6.1).
     match transfer_codings {
         TransferCodings::None => {}
         _ if content_length.is_some() || version == Version::Http10 => return Err(Status::BadRequest),

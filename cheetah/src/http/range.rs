@@ -1,13 +1,15 @@
 //! Byte ranges (RFC 9110 section 14): which parts of one representation a client wants.
 //!
-//! Ranges past the end are dropped; those that overlap, touch, or lie closer than the head of another part would be
-//! long are joined (section 15.3.7.2). One that is left is sent alone, several as `multipart/byteranges`.
+//! Ranges past the end are dropped; those that overlap, touch, or lie closer than the head of another part
+//! would be long are joined (section 15.3.7.2). One that is left is sent alone, several as
+//! `multipart/byteranges`.
 
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
-/// Elements that are looked at. A field of more is ignored, which section 14.2 allows: no client in earnest sends one.
+/// Elements that are looked at. A field of more is ignored, which section 14.2 allows: no client in earnest
+/// sends one.
 pub const MAX_RANGES: usize = 64;
 
 /// A gap of fewer bytes costs less to send than the head of another part.
@@ -19,8 +21,8 @@ pub type Ranges = SmallVec<[Range<u64>; 4]>;
 /// What a `Range` field asks of a representation of known length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// The field is malformed, in another unit, has too many ranges, or asks for the last bytes of nothing: answer as if
-    /// it were absent.
+    /// The field is malformed, in another unit, has too many ranges, or asks for the last bytes of nothing:
+    /// answer as if it were absent.
     Whole,
     /// These bytes (end exclusive, not empty, within the representation).
     Part(Range<u64>),
@@ -30,8 +32,8 @@ pub enum Selection {
     Unsatisfiable,
 }
 
-/// Reads the field value `field` for a representation of `len` bytes. Numbers beyond 64 bits count as "past the end".
-/// The work is bounded by the square of [`MAX_RANGES`].
+/// Reads the field value `field` for a representation of `len` bytes. Numbers beyond 64 bits count as "past
+/// the end". The work is bounded by the square of [`MAX_RANGES`].
 pub fn select(field: &[u8], len: u64) -> Selection {
     let Some(specs) = range_set(field) else { return Selection::Whole };
     let mut parts = Ranges::new();
@@ -45,7 +47,8 @@ pub fn select(field: &[u8], len: u64) -> Selection {
         let Some(spec) = parse(spec) else { return Selection::Whole };
         match spec.of(len) {
             Some(next) => join(&mut parts, next),
-            // The last bytes of an empty representation: satisfiable (section 14.1.2), and nothing to cut out.
+            // The last bytes of an empty representation: satisfiable (section 14.1.2), and nothing to cut
+            // out.
             None => ends_nothing |= len == 0 && matches!(spec, Spec::Last(1..)),
         }
     }
@@ -221,7 +224,8 @@ mod tests {
             prop_assert_eq!(closed, (first <= last).then(|| wanted(&|i| first <= i && i <= last)));
         }
 
-        /// Against a set of positions with the short gaps filled: the same bytes, each once, in parts that lie apart.
+        /// Against a set of positions with the short gaps filled: the same bytes, each once, in parts that
+        /// lie apart.
         #[test]
         fn several_ranges_agree_with_counting(asked in proptest::collection::vec((0u64..1500, 0u64..120), 1..12),
                                               len in 0u64..1600) {

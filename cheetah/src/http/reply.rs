@@ -1,8 +1,8 @@
-//! Heads of responses of another server (RFC 9112 sections 4 and 6.3): checked, cleared of what speaks of the way, and how
-//! long their content is.
+//! Heads of responses of another server (RFC 9112 sections 4 and 6.3): checked, cleared of what speaks of the
+//! way, and how long their content is.
 //!
-//! What two parties could read in two ways is refused: two lengths, a length beside chunks, a transfer coding that is not
-//! just `chunked`, a name before a blank, a line that goes on in the next one.
+//! What two parties could read in two ways is refused: two lengths, a length beside chunks, a transfer coding
+//! that is not just `chunked`, a name before a blank, a line that goes on in the next one.
 
 use super::foreign::{self, BadHead, ForeignHead};
 

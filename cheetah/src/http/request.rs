@@ -1,4 +1,5 @@
-//! A request head as the rest of the server sees it: what matters of it, already checked, borrowed from the input.
+//! A request head as the rest of the server sees it: what matters of it, already checked, borrowed from the
+//! input.
 
 use super::coding;
 use super::conditional::Conditions;
@@ -87,7 +88,8 @@ pub struct Request<'a> {
     pub method_name: &'a str,
     /// The request target as sent.
     pub target: &'a str,
-    /// The `Host` field; empty if it did not come. Which host is asked for is what [`Request::authority`] says.
+    /// The `Host` field; empty if it did not come. Which host is asked for is what [`Request::authority`]
+    /// says.
     pub host: &'a [u8],
     /// The version that it came by.
     pub version: Version,
@@ -120,8 +122,8 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The host that is asked for, and perhaps its port: as the target says if it is in absolute-form, then as `Host` does (RFC
-    /// 9112 section 3.2.2). Empty if nothing says it.
+    /// The host that is asked for, and perhaps its port: as the target says if it is in absolute-form, then
+    /// as `Host` does (RFC 9112 section 3.2.2). Empty if nothing says it.
     pub fn authority(&self) -> &[u8] {
         let absolute = self.target.split_once("://").filter(|_| !self.target.starts_with('/'));
         let Some((_, rest)) = absolute else { return self.host };

@@ -225,8 +225,8 @@ pub fn content_range(out: &mut Vec<u8>, part: &Range<u64>, size: u64) {
     line(out, format_args!("Content-Range: bytes {}-{}/{size}", part.start, part.end - 1));
 }
 
-/// Writes the head of a short page that says what a status means, without the head's end. `body_len` is the length of
-/// [`page`], also where it is not sent; `allow` are the methods that would do where one does not.
+/// Writes the head of a short page that says what a status means, without the head's end. `body_len` is the
+/// length of [`page`], also where it is not sent; `allow` are the methods that would do where one does not.
 pub fn page_head(out: &mut Vec<u8>, status: Status, body_len: usize, allow: &str) {
     begin(out, status);
     line(out, format_args!("Content-Type: text/html; charset=utf-8"));

@@ -1,8 +1,9 @@
 //! From a request target to the canonical path of a resource (RFC 9112 section 3.2, RFC 3986 section 5.2.4).
 //!
-//! A canonical path begins with a slash, has its percent-escapes decoded, no empty, `.` or `..` segments, and no NUL.
-//! Escapes are decoded before dots are resolved, so no spelling of `..` gets past; a path that climbs above the root is
-//! refused and not clamped. Most requests spell their path canonically already and are not copied.
+//! A canonical path begins with a slash, has its percent-escapes decoded, no empty, `.` or `..` segments, and
+//! no NUL. Escapes are decoded before dots are resolved, so no spelling of `..` gets past; a path that climbs
+//! above the root is refused and not clamped. Most requests spell their path canonically already and are not
+//! copied.
 
 /// What a target names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub struct Resource<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadTarget;
 
-/// Resolves `target` in origin-form (`/a?b`) or absolute-form (`http://host/a?b`). `scratch` holds the path when it
-/// had to be rewritten; it keeps its capacity from call to call.
+/// Resolves `target` in origin-form (`/a?b`) or absolute-form (`http://host/a?b`). `scratch` holds the path
+/// when it had to be rewritten; it keeps its capacity from call to call.
 pub fn resolve<'a>(target: &'a str, scratch: &'a mut Vec<u8>) -> Result<Resource<'a>, BadTarget> {
     let target = if target.starts_with('/') { target } else { path_of_absolute(target)? };
     // A fragment has no place in a request (RFC 9112 section 3.2); who sends one means something else by `#`.
@@ -46,7 +47,8 @@ pub fn host_of(authority: &[u8]) -> &[u8] {
     &authority[..end]
 }
 
-/// Writes `path` so that it can stand in a `Location` field: reserved and non-ASCII bytes escaped, slashes kept.
+/// Writes `path` so that it can stand in a `Location` field: reserved and non-ASCII bytes escaped, slashes
+/// kept.
 pub fn escape(path: &[u8], out: &mut Vec<u8>) {
     escape_unless(path, |b| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b), out);
 }
@@ -67,8 +69,8 @@ fn escape_unless(bytes: &[u8], may_stand: impl Fn(u8) -> bool, out: &mut Vec<u8>
     }
 }
 
-/// The path, query included, of `http://authority/path`. The authority takes the place of the Host field, and there is
-/// one site only, so it is not looked at but must not be empty.
+/// The path, query included, of `http://authority/path`. The authority takes the place of the Host field, and
+/// there is one site only, so it is not looked at but must not be empty.
 fn path_of_absolute(target: &str) -> Result<&str, BadTarget> {
     let (scheme, rest) = target.split_once("://").ok_or(BadTarget)?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {

@@ -88,8 +88,8 @@ pub(super) enum Phase {
     Preface,
     Settings,
     Open,
-    /// The client was told that the server goes down, and was asked whether it has heard: so is it no longer in doubt which
-    /// of its requests are answered.
+    /// The client was told that the server goes down, and was asked whether it has heard: so is it no longer
+    /// in doubt which of its requests are answered.
     Draining(Instant),
     /// The last stream is named: others are not looked at.
     Last,
@@ -339,7 +339,8 @@ impl Http2 {
         Ok(key.filter(|&key| self.streams.get(key).is_some_and(|stream| stream.is_open)))
     }
 
-    /// How a stream that is over came to its end, as far as is remembered; `None` if it may never have been begun.
+    /// How a stream that is over came to its end, as far as is remembered; `None` if it may never have been
+    /// begun.
     pub(super) fn ending_of(&self, id: u32) -> Option<Ending> {
         let at = self.keys.binary_search_by_key(&id, |&(other, _)| other);
         let kept = at.ok().and_then(|at| self.keys.get(at)).and_then(|&(_, key)| self.streams.get(key));
@@ -457,7 +458,8 @@ impl Http2 {
         self.last_progress = service.now();
     }
 
-    /// The server goes down, or the connection was idle for long: which requests are answered is about to be said.
+    /// The server goes down, or the connection was idle for long: which requests are answered is about to be
+    /// said.
     pub fn drain(&mut self, service: &mut Service) {
         match self.phase {
             Phase::Open => {
@@ -605,7 +607,8 @@ impl Http2 {
         self.out.acknowledged_end()
     }
 
-    /// Visits the bytes `[offset, offset + len)` piece by piece, as far as they are at hand, until `visit` says no.
+    /// Visits the bytes `[offset, offset + len)` piece by piece, as far as they are at hand, until `visit`
+    /// says no.
     pub fn for_each_piece<'a>(&'a self, offset: u64, len: usize, visit: impl FnMut(Piece<'a>) -> bool) {
         self.out.for_each_piece(&self.streams, offset, len, visit);
     }

@@ -34,7 +34,8 @@ impl Http2 {
             match u16::from_be_bytes([a, b]) {
                 setting::ENABLE_PUSH if value > 1 => return Err(protocol("ENABLE_PUSH is 0 or 1")),
                 setting::INITIAL_WINDOW_SIZE => self.set_stream_window(i64::from(value))?,
-                // Ours are never longer than the least that it may be: longer ones would only let others wait.
+                // Ours are never longer than the least that it may be: longer ones would only let others
+                // wait.
                 setting::MAX_FRAME_SIZE if !(MAX_FRAME as u32..1 << 24).contains(&value) => {
                     return Err(protocol("MAX_FRAME_SIZE is 16384 to 16777215"));
                 }

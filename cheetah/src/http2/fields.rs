@@ -1,5 +1,5 @@
-//! The fields of a request as HTTP/2 has them, checked (RFC 9113 sections 8.2 and 8.3) and written as the head that HTTP/1.1
-//! would have: what follows is the same for both.
+//! The fields of a request as HTTP/2 has them, checked (RFC 9113 sections 8.2 and 8.3) and written as the
+//! head that HTTP/1.1 would have: what follows is the same for both.
 
 use std::ops::Range;
 

@@ -121,7 +121,8 @@ impl FrameHeader {
     }
 }
 
-/// `bytes` without padding, whose length stands in front of them if there is any; `None` if it is longer than they are.
+/// `bytes` without padding, whose length stands in front of them if there is any; `None` if it is longer than
+/// they are.
 pub(super) fn without_padding(header: FrameHeader, bytes: &[u8]) -> Option<&[u8]> {
     if !header.has(flag::PADDED) {
         return Some(bytes);

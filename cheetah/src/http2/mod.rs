@@ -1,5 +1,5 @@
-//! HTTP/2 (RFC 9113) as a sans-IO state machine: what [`crate::conn::Conn`] is for HTTP/1.1, behind the same calls, with the
-//! same answers and bodies.
+//! HTTP/2 (RFC 9113) as a sans-IO state machine: what [`crate::conn::Conn`] is for HTTP/1.1, behind the same
+//! calls, with the same answers and bodies.
 //!
 //! ```text
 //!   bytes ──▶ frame ──▶ hpack ──▶ fields ──▶ a head as HTTP/1.1 has it ──▶ answer, upload, program
@@ -7,10 +7,11 @@
 //!     └── outgoing: headers of frames, blocks and contents in their pages ◀── schedule of streams
 //! ```
 //!
-//! A connection comes here by what TLS agreed on (ALPN `h2`), or since it begins with the preface. Frames are made only as far
-//! ahead as the transport needs, so that an urgent response overtakes others; once made they stay what they are until the peer
-//! has acknowledged them, since they may be asked for again. What a client may do without end is bounded by
-//! [`crate::http::abuse`]; its heads by the limits of HTTP/1.1, its streams by [`MAX_STREAMS`].
+//! A connection comes here by what TLS agreed on (ALPN `h2`), or since it begins with the preface. Frames are
+//! made only as far ahead as the transport needs, so that an urgent response overtakes others; once made they
+//! stay what they are until the peer has acknowledged them, since they may be asked for again. What a client
+//! may do without end is bounded by [`crate::http::abuse`]; its heads by the limits of HTTP/1.1, its streams
+//! by [`MAX_STREAMS`].
 
 mod connection;
 mod control;

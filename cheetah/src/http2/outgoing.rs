@@ -1,5 +1,6 @@
-//! What a connection has to send and its peer has not acknowledged: frames, by their offsets in the stream of bytes. Of a
-//! response only what is made for it lies here; heads of packed files, and contents, lie in their pages:
+//! What a connection has to send and its peer has not acknowledged: frames, by their offsets in the stream of
+//! bytes. Of a response only what is made for it lies here; heads of packed files, and contents, lie in their
+//! pages:
 //!
 //! ```text
 //!   HEADERS   9 bytes | the file's block, in its page | date        DATA   9 bytes | bytes of the body, in their page
@@ -26,8 +27,8 @@ pub(super) enum Part {
     Short([u8; SHORT_BYTES], u8),
     /// Frames as they are.
     Made(Slice),
-    /// The frame of a head that lies ready: its header, perhaps a byte of HPACK, the block of the document of the stream that
-    /// is kept there, the end of the head.
+    /// The frame of a head that lies ready: its header, perhaps a byte of HPACK, the block of the document of
+    /// the stream that is kept there, the end of the head.
     ReadyHead { start: [u8; HEADER_BYTES + 1], start_len: u8, stream: usize, status: Status, tail: Slice },
     /// A frame of content: its header, then `len` bytes of a body.
     Content { header: [u8; HEADER_BYTES], stream: usize, from: u64, len: u32 },
@@ -197,7 +198,8 @@ impl Segment {
     }
 }
 
-/// Visits the part of `piece`, which begins at `start`, between `*at`, which moves on, and `end`, if there is any.
+/// Visits the part of `piece`, which begins at `start`, between `*at`, which moves on, and `end`, if there is
+/// any.
 fn part_of<'a>(
     piece: Piece<'a>,
     start: u64,

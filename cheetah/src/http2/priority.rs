@@ -1,7 +1,7 @@
 //! Which stream is sent next: urgency and incremental delivery (RFC 9218).
 //!
-//! What is more urgent goes first. Among streams of an urgency those that are of use only as a whole go one after the
-//! other, and the incremental ones take turns, frame by frame, with the first of those.
+//! What is more urgent goes first. Among streams of an urgency those that are of use only as a whole go one
+//! after the other, and the incremental ones take turns, frame by frame, with the first of those.
 
 use std::collections::VecDeque;
 
@@ -22,8 +22,8 @@ impl Default for Priority {
 }
 
 impl Priority {
-    /// Reads the field `Priority`, or what `PRIORITY_UPDATE` has of it: a dictionary (RFC 8941), of which only `u` and `i` say
-    /// something. What cannot be read says nothing.
+    /// Reads the field `Priority`, or what `PRIORITY_UPDATE` has of it: a dictionary (RFC 8941), of which
+    /// only `u` and `i` say something. What cannot be read says nothing.
     pub(super) fn parse(value: &[u8]) -> Priority {
         let mut priority = Priority::default();
         for member in value.split(|&byte| byte == b',') {

@@ -96,8 +96,8 @@ impl Http2 {
         Ok(())
     }
 
-    /// A whole head, of a new stream or behind the content of one. Whatever becomes of it, it is decoded: the next one may
-    /// refer to it.
+    /// A whole head, of a new stream or behind the content of one. Whatever becomes of it, it is decoded: the
+    /// next one may refer to it.
     fn on_block(
         &mut self,
         service: &mut Service,

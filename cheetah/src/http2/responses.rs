@@ -1,4 +1,5 @@
-//! Responses on their way out: heads as blocks, bodies cut into frames as the windows allow, in the order of the schedule.
+//! Responses on their way out: heads as blocks, bodies cut into frames as the windows allow, in the order of
+//! the schedule.
 
 use super::connection::Http2;
 use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_FRAME, flag, kind};
@@ -14,7 +15,8 @@ use crate::http::response::Status;
 use crate::live::End;
 use crate::service::Service;
 
-/// Bytes in frames that the transport has not asked for yet: few, so that what is urgent need not wait for them.
+/// Bytes in frames that the transport has not asked for yet: few, so that what is urgent need not wait for
+/// them.
 const AHEAD: u64 = 128 * 1024;
 
 /// Bytes in frames that are not acknowledged.
@@ -81,8 +83,8 @@ impl Http2 {
         }
     }
 
-    /// Queues the head of a response: what lies ready of its document, if that is to be used, and `text`, or its end if
-    /// that is empty. How many bytes that is.
+    /// Queues the head of a response: what lies ready of its document, if that is to be used, and `text`, or
+    /// its end if that is empty. How many bytes that is.
     fn queue_head(
         &mut self,
         service: &mut Service,
@@ -312,7 +314,8 @@ impl Http2 {
         }
     }
 
-    /// Gives a stream its place among those that could send, if it has something to send and its window allows it.
+    /// Gives a stream its place among those that could send, if it has something to send and its window
+    /// allows it.
     pub(super) fn schedule(&mut self, key: usize) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if stream.unsent() > 0 && stream.window > 0 && !stream.is_scheduled {
@@ -397,8 +400,8 @@ impl Http2 {
     fn end_response(&mut self, service: &mut Service, key: usize) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.is_ended = true;
-        // The rest of the request is not wanted (RFC 9113 section 8.1). A client that is told so together with the response
-        // may lose that (curl 7.88 does), so it gets time to see for itself.
+        // The rest of the request is not wanted (RFC 9113 section 8.1). A client that is told so together
+        // with the response may lose that (curl 7.88 does), so it gets time to see for itself.
         stream.answered_early = (!stream.peer_ended).then(|| service.now());
         self.close_stream(service, key);
     }

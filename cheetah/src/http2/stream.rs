@@ -129,7 +129,8 @@ impl Stream {
         waits && !self.is_ended
     }
 
-    /// When the peer, which has the response, has had time enough to see that the rest of its request is not wanted.
+    /// When the peer, which has the response, has had time enough to see that the rest of its request is not
+    /// wanted.
     pub(super) fn gives_up_at(&self, linger: Duration) -> Option<Instant> {
         self.answered_early.filter(|_| !self.peer_ended).map(|since| since + linger)
     }

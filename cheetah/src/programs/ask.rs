@@ -169,8 +169,8 @@ impl Ask {
             if is("content-type") {
                 params.push(b"CONTENT_TYPE", value);
             } else if !(is("content-length") || is("proxy") || name.contains(&b'_')) {
-                // `Proxy` would become HTTP_PROXY, which many clients take for theirs; and of `X_A` and `X-A` nobody could
-                // say which was sent.
+                // `Proxy` would become HTTP_PROXY, which many clients take for theirs; and of `X_A` and `X-A`
+                // nobody could say which was sent.
                 let mut upper = b"HTTP_".to_vec();
                 upper.extend(name.iter().map(|&b| if b == b'-' { b'_' } else { b.to_ascii_uppercase() }));
                 params.push(&upper, value);

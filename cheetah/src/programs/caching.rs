@@ -25,7 +25,8 @@ pub(super) struct Follower {
 }
 
 impl Programs {
-    /// What is kept and answers a request without content; what is stale, but may be used meanwhile, is asked for.
+    /// What is kept and answers a request without content; what is stale, but may be used meanwhile, is asked
+    /// for.
     pub fn hit(&mut self, asked: &Asked<'_, '_>) -> Option<Hit> {
         let cache = self.config.cache.clone()?;
         let request = asked.request;

@@ -1,5 +1,5 @@
-//! A program that is started for each request (RFC 3875): the way it was before programs lived on, and what the others are
-//! measured against.
+//! A program that is started for each request (RFC 3875): the way it was before programs lived on, and what
+//! the others are measured against.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -48,7 +48,8 @@ impl CgiLink {
         if !facts.is_file() || facts.permissions().mode() & 0o111 == 0 {
             return Err(io::ErrorKind::NotFound.into());
         }
-        // Content in a file without a name: the program reads it as it likes, and nobody has to write to it meanwhile.
+        // Content in a file without a name: the program reads it as it likes, and nobody has to write to it
+        // meanwhile.
         let mut input = File::from(memfd_create("content", MemfdFlags::CLOEXEC)?);
         for slice in ask.content.slices() {
             input.write_all(slice.bytes())?;

@@ -5,8 +5,8 @@
 //!       1        1        2               2                1             1
 //! ```
 //!
-//! One request at a time on a connection, always number 1: programs that take several at once are rare, and such a
-//! connection would have one slow client hold up the others.
+//! One request at a time on a connection, always number 1: programs that take several at once are rare, and
+//! such a connection would have one slow client hold up the others.
 
 use runtime::buffer::{Aggregate, Shared, Slice};
 

@@ -32,7 +32,8 @@ impl FastCgiLink {
     fn fail(&mut self, status: Status, why: &str) -> Fate {
         match self.socket.exchange.take() {
             None => Fate::Close,
-            // Nothing was wrong with the request: the program had closed a connection that it had kept too long.
+            // Nothing was wrong with the request: the program had closed a connection that it had kept too
+            // long.
             Some(exchange)
                 if self.socket.served > 0
                     && status == Status::BadGateway
@@ -86,7 +87,8 @@ impl FastCgiLink {
             }
         }
         self.socket.served += 1;
-        // With a rest of the request in the socket's way, or of a record, nobody knows where the next one begins.
+        // With a rest of the request in the socket's way, or of a record, nobody knows where the next one
+        // begins.
         if self.socket.out.is_empty() && self.decoder.is_between() { Fate::Keep } else { Fate::Close }
     }
 }

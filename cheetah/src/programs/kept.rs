@@ -138,8 +138,8 @@ impl Keeping {
                 self.kept = Some((head.clone(), freshness, selecting));
                 note += "; stored";
             } else {
-                // A 304 is of one client's condition, and says nothing of who comes later; who waits asks by itself, or
-                // one would wait for the other.
+                // A 304 is of one client's condition, and says nothing of who comes later; who waits asks by
+                // itself, or one would wait for the other.
                 if head.code != 304 {
                     self.cache.pass(key, now);
                 }

@@ -1,5 +1,5 @@
-//! The socket of a link that has one request at a time: what it is ready for, what waits to be written, and since when nobody
-//! has done anything.
+//! The socket of a link that has one request at a time: what it is ready for, what waits to be written, and
+//! since when nobody has done anything.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -69,7 +69,8 @@ impl LinkSocket {
         self.exchange.as_ref().is_some_and(|exchange| exchange.output.is_gone())
     }
 
-    /// Goes on connecting and writing. Whether the other end still reads: what it said before it closed is read first.
+    /// Goes on connecting and writing. Whether the other end still reads: what it said before it closed is
+    /// read first.
     ///
     /// # Errors
     /// If it cannot be connected to.
@@ -119,7 +120,8 @@ impl LinkSocket {
         }
     }
 
-    /// Whether what nobody waits for has had its time: one that speaks without end, a little at a time, is never silent.
+    /// Whether what nobody waits for has had its time: one that speaks without end, a little at a time, is
+    /// never silent.
     pub(super) fn is_endless(&self, tools: &Tools) -> bool {
         let until = self.began + tools.limits.timeout * UNATTENDED;
         tools.now >= until && self.exchange.as_ref().is_some_and(|exchange| exchange.output.is_unattended())

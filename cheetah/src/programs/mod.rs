@@ -1,8 +1,9 @@
-//! Programs that answer for some paths: requests go to them, and what they say comes back as a body that grows.
+//! Programs that answer for some paths: requests go to them, and what they say comes back as a body that
+//! grows.
 //!
-//! Everything happens in the event loop that serves the clients, on sockets that do not block. A program is read no faster
-//! than its client takes: what waits between them is bounded ([`crate::live`]), and a program's fault is the fault of one
-//! response (502, or 504 if it is silent), never of the server.
+//! Everything happens in the event loop that serves the clients, on sockets that do not block. A program is
+//! read no faster than its client takes: what waits between them is bounded ([`crate::live`]), and a
+//! program's fault is the fault of one response (502, or 504 if it is silent), never of the server.
 //!
 //! ```text
 //!   Conn ── Ask ──▶ Programs::begin ──▶ a link that is free, or a new one, or the queue of the route
@@ -55,8 +56,8 @@ use output::Output;
 /// Tokens of links: this, and their number.
 const TOKENS: u64 = 0x7067 << 32;
 
-/// A connection that is free is closed if another one has waited so long for its first byte: the program may take one
-/// connection at a time, and cannot get to the other before this one ends.
+/// A connection that is free is closed if another one has waited so long for its first byte: the program may
+/// take one connection at a time, and cannot get to the other before this one ends.
 const STARVED: Duration = Duration::from_millis(20);
 
 /// A program is started at most this often.
@@ -162,7 +163,8 @@ impl Programs {
         token.0 >> 32 == TOKENS >> 32
     }
 
-    /// The request as it goes to the program that answers for its path, if one does. `CONNECT` and `TRACE` are for nobody.
+    /// The request as it goes to the program that answers for its path, if one does. `CONNECT` and `TRACE`
+    /// are for nobody.
     pub fn ask(&mut self, asked: &Asked<'_, '_>) -> Option<Ask> {
         if matches!(asked.request.method_name, "CONNECT" | "TRACE") {
             return None;

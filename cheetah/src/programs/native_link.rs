@@ -1,9 +1,10 @@
-//! A program that answers out of memory which it shares with this server ([`cheetah_program::wire`]): what it says of its
-//! answers are names and places of buffers, and the buffers go to clients as they are.
+//! A program that answers out of memory which it shares with this server ([`cheetah_program::wire`]): what it
+//! says of its answers are names and places of buffers, and the buffers go to clients as they are.
 //!
-//! It is trusted with its own answers and nothing else. Places are checked against memory that cannot shrink, heads come in
-//! messages and are checked as any program's, and what it leaves undone has its time. That bytes change while they are sent
-//! garbles that answer, or has its client drop frames whose sum is not right; nobody else's.
+//! It is trusted with its own answers and nothing else. Places are checked against memory that cannot shrink,
+//! heads come in messages and are checked as any program's, and what it leaves undone has its time. That
+//! bytes change while they are sent garbles that answer, or has its client drop frames whose sum is not
+//! right; nobody else's.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};

@@ -80,8 +80,8 @@ impl Origin {
     }
 }
 
-/// The target as it goes on: as it was sent, without what a URI has no place for; with dot segments, which one party may
-/// resolve and another not, the path that it leads to.
+/// The target as it goes on: as it was sent, without what a URI has no place for; with dot segments, which
+/// one party may resolve and another not, the path that it leads to.
 pub(super) fn forwarded_target(sent: &str, path: &[u8], query: Option<&str>) -> Vec<u8> {
     let mut out = Vec::with_capacity(sent.len());
     write_forwarded_target(sent, path, query, &mut out);
@@ -140,8 +140,8 @@ pub(super) fn forwarded_host<'a>(asked: &Asked<'a, '_>, origin: &'a Origin) -> &
     if authority.is_empty() { origin.authority.as_bytes() } else { authority }
 }
 
-/// The head of a request as the origin gets it, but for the length of its content and the empty line; of fields only those
-/// that `keeps` says.
+/// The head of a request as the origin gets it, but for the length of its content and the empty line; of
+/// fields only those that `keeps` says.
 pub(super) fn write_head(
     asked: &Asked<'_, '_>,
     origin: &Origin,

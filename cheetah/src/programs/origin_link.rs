@@ -52,7 +52,8 @@ impl OriginLink {
     fn fail(&mut self, status: Status, why: &str, unix: u64) -> Fate {
         match self.socket.exchange.take() {
             None => Fate::Close,
-            // Nothing was wrong with the request: the origin had closed a connection that it had kept too long.
+            // Nothing was wrong with the request: the origin had closed a connection that it had kept too
+            // long.
             Some(exchange)
                 if self.socket.served > 0
                     && status == Status::BadGateway
@@ -124,7 +125,8 @@ impl OriginLink {
                 let own = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= own as u64;
                 exchange.output.take_content(bytes.part(0..own).into());
-                // An answer that nobody asked for: what follows on this connection would be taken for another's.
+                // An answer that nobody asked for: what follows on this connection would be taken for
+                // another's.
                 self.keeps &= own == bytes.len();
                 Ok(if *left == 0 { Step::Ended } else { Step::More })
             }

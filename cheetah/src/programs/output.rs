@@ -171,7 +171,8 @@ impl Output {
         }
         if let Some(keeping) = &mut self.keeping {
             if keeping.is_kept() && !(self.sender.has_room() && keeping.is_at_pace()) {
-                // The origin is read on whatever its clients take: buffers to read into are few, and do not wait for that.
+                // The origin is read on whatever its clients take: buffers to read into are few, and do not
+                // wait for that.
                 let copy = bytes.slices().iter().map(Slice::bytes).collect::<Vec<_>>().concat();
                 count(Quantity::BytesCopied, copy.len());
                 bytes = Slice::from(Shared::from(copy)).into();

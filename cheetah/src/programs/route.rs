@@ -108,7 +108,8 @@ impl Route {
         Ok(Route { prefix: prefix.trim_end_matches('/').to_owned(), target, scope: 0 })
     }
 
-    /// The same for another scope than 0: what answers for one host answers for no other ([`crate::hosts::Host::scope`]).
+    /// The same for another scope than 0: what answers for one host answers for no other
+    /// ([`crate::hosts::Host::scope`]).
     #[must_use]
     pub fn for_scope(self, scope: u32) -> Route {
         Route { scope, ..self }
@@ -139,7 +140,8 @@ impl Route {
 /// What programs get at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a program may be silent when something is awaited of it, and a request may wait for a connection.
+    /// How long a program may be silent when something is awaited of it, and a request may wait for a
+    /// connection.
     pub timeout: Duration,
     /// How long a connection to one may take.
     pub connect_timeout: Duration,

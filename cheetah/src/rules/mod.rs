@@ -1,8 +1,10 @@
-//! What a site says of itself beside its files: the fields of `_headers`, and where `_redirects` sends those who ask.
+//! What a site says of itself beside its files: the fields of `_headers`, and where `_redirects` sends those
+//! who ask.
 //!
-//! Both are text files in the site's root, as static hosts know them (Netlify's and Cloudflare's documentations; where these
-//! differ, or say what a server without their network cannot do, an error names the line). They are not served. Any store
-//! has them: they are read when it is opened, and matched when a request comes.
+//! Both are text files in the site's root, as static hosts know them (Netlify's and Cloudflare's
+//! documentations; where these differ, or say what a server without their network cannot do, an error names
+//! the line). They are not served. Any store has them: they are read when it is opened, and matched when a
+//! request comes.
 //!
 //! ```text
 //!   /blog/*            a pattern that ends in `*` is for all that begins with what stands before

@@ -8,7 +8,8 @@
 //!   /gone            /gone.html       404! a page that says what is not there, even if something is
 //! ```
 //!
-//! The first line that fits counts. What was asked behind a `?` goes with it, unless the new address has a `?` of its own.
+//! The first line that fits counts. What was asked behind a `?` goes with it, unless the new address has a
+//! `?` of its own.
 
 use super::pattern::{Captures, Pattern};
 use crate::http::response::Status;

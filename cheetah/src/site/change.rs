@@ -11,7 +11,8 @@ use super::pack::{Observed, Seen, is_typed_alike, name};
 use crate::http::coding::Coding;
 use crate::http::content_type::{coding, content_type};
 
-/// Puts a file with its ready-made heads at `path`. Versions of it in codings, which were made of what it was, are removed.
+/// Puts a file with its ready-made heads at `path`. Versions of it in codings, which were made of what it
+/// was, are removed.
 ///
 /// # Errors
 /// If it cannot stand there or be read; or, of a big one, be written.

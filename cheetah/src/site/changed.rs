@@ -1,6 +1,6 @@
-//! A site whose image was changed since it was packed: a generation of a log. Most of its files lie whole in one segment, with
-//! heads, validators and sums as packed ones have; one that was overwritten in part lies in runs, and gets its heads when
-//! the site is opened.
+//! A site whose image was changed since it was packed: a generation of a log. Most of its files lie whole in
+//! one segment, with heads, validators and sums as packed ones have; one that was overwritten in part lies in
+//! runs, and gets its heads when the site is opened.
 
 use std::io;
 use std::ops::Range;

@@ -22,7 +22,8 @@ const MAX_WINDOW_BYTES: usize = 8 << 20;
 /// Brotli's best takes a second a megabyte; above this its second best, ten times as fast, does.
 const MAX_BEST_BYTES: usize = 1 << 20;
 
-/// `contents` in those of `codings` that make them shorter by a twentieth at least. The same bytes give the same bytes.
+/// `contents` in those of `codings` that make them shorter by a twentieth at least. The same bytes give the
+/// same bytes.
 pub(super) fn shorter(contents: &[u8], codings: impl Iterator<Item = Coding>) -> Vec<(Coding, Vec<u8>)> {
     let coded = codings.map(|coding| (coding, encode(coding, contents)));
     coded.filter(|(_, bytes)| bytes.len() <= contents.len() - contents.len() / 20).collect()
@@ -60,8 +61,8 @@ fn zstd_level(contents: &[u8]) -> i32 {
     if contents.len() <= MAX_BEST_BYTES { 19 } else { 12 }
 }
 
-/// `contents` in the codings that take another for their dictionary, for who has `old`: each if that is worth it beside
-/// `made`.
+/// `contents` in the codings that take another for their dictionary, for who has `old`: each if that is worth
+/// it beside `made`.
 pub(super) fn deltas(contents: &[u8], old: &[u8], made: &[(Coding, Vec<u8>)]) -> Vec<(Coding, Vec<u8>)> {
     if contents == old || contents.len().max(old.len()) > MAX_WINDOW_BYTES {
         return Vec::new();
@@ -84,8 +85,9 @@ fn zstd_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
     zstd::bulk::Compressor::with_dictionary(zstd_level(contents), old).ok()?.compress(contents).ok()
 }
 
-/// A stream of Brotli that has `old` ahead of it, as draft-vandevenne-shared-brotli-format has a raw dictionary: it is
-/// referred to by distances beyond the beginning, and the words that Brotli knows by itself are not used.
+/// A stream of Brotli that has `old` ahead of it, as draft-vandevenne-shared-brotli-format has a raw
+/// dictionary: it is referred to by distances beyond the beginning, and the words that Brotli knows by itself
+/// are not used.
 fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
     let quality = brotli_quality(contents);
     // Both in one window: 16 MB and less, as every client has them.

@@ -118,8 +118,8 @@ impl PackedFile {
         self.image.inode(self.id)
     }
 
-    /// Part of the application area. Sums were checked when the site was opened, and checked areas are not checked again, so
-    /// there is no error.
+    /// Part of the application area. Sums were checked when the site was opened, and checked areas are not
+    /// checked again, so there is no error.
     fn of_area(&self, range: Range<usize>) -> Piece<'_> {
         match &self.made {
             Some(made) => Piece { hold: Some(made), ..Piece::new(&made[range]) },

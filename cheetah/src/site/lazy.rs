@@ -1,5 +1,5 @@
-//! A big packed site: opened without reading what it holds. A file is looked up when it is asked for, and what was made of it
-//! is kept for the next who asks.
+//! A big packed site: opened without reading what it holds. A file is looked up when it is asked for, and
+//! what was made of it is kept for the next who asks.
 
 use std::io;
 use std::ops::Range;
@@ -57,7 +57,8 @@ struct LazyDocument {
 }
 
 impl LazySite {
-    /// Opens the image at `path`, if it is big enough to be better off so, and was made by a version that can be.
+    /// Opens the image at `path`, if it is big enough to be better off so, and was made by a version that can
+    /// be.
     ///
     /// # Errors
     /// If it cannot be read, or its superblock is not sound. What else is not shows when it is used.

@@ -1,7 +1,8 @@
 //! A site: an image whose files carry ready-made response heads, and the look-up from path to file.
 //!
-//! The image is checked when the site is opened, so no look-up can fail afterwards, nor a read of an image in memory. A file without a usable
-//! application area (an image built by another program) gets its heads made at opening time.
+//! The image is checked when the site is opened, so no look-up can fail afterwards, nor a read of an image in
+//! memory. A file without a usable application area (an image built by another program) gets its heads made
+//! at opening time.
 
 pub mod change;
 mod changed;
@@ -57,8 +58,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Opens the image file at `path`: in memory if it is small, else by blocks. An image that is cut while it is served is an
-    /// error of the responses that lack its bytes, never a SIGBUS.
+    /// Opens the image file at `path`: in memory if it is small, else by blocks. An image that is cut while
+    /// it is served is an error of the responses that lack its bytes, never a SIGBUS.
     ///
     /// # Errors
     /// If it cannot be read or is not sound.

@@ -1,4 +1,5 @@
-//! From a folder to an image that can be served: which files, their media types, validators and response heads.
+//! From a folder to an image that can be served: which files, their media types, validators and response
+//! heads.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -70,8 +71,9 @@ impl Tree {
         self.items.iter().map(|item| item.size).sum()
     }
 
-    /// A hash of all that an image of it depends on, as far as it can be told without reading the files: as long as it is
-    /// the same, so is the image. `None` if something changed within two seconds of `now`: a later change might not show.
+    /// A hash of all that an image of it depends on, as far as it can be told without reading the files: as
+    /// long as it is the same, so is the image. `None` if something changed within two seconds of `now`: a
+    /// later change might not show.
     pub fn fingerprint(&self, options: &PackOptions, now: SystemTime) -> Option<String> {
         let now = now
             .duration_since(UNIX_EPOCH)
@@ -139,8 +141,8 @@ impl From<BuildError> for PackError {
     }
 }
 
-/// Walks `root`. Symbolic links are followed as long as they stay inside it, and lead to nothing that would not be seen by
-/// its own name; what is neither file nor folder is left out.
+/// Walks `root`. Symbolic links are followed as long as they stay inside it, and lead to nothing that would
+/// not be seen by its own name; what is neither file nor folder is left out.
 ///
 /// # Errors
 /// If `root` cannot be read. What cannot be below it is left out.
@@ -223,7 +225,8 @@ fn unfit(found: &walkdir::DirEntry, root: &Path, home: &Path, dotfiles: Dotfiles
 pub struct PackOptions {
     /// Of the image.
     pub build: BuildOptions,
-    /// Put a shorter version beside each file that has one, in Brotli, Zstandard and gzip, unless there is one in the folder.
+    /// Put a shorter version beside each file that has one, in Brotli, Zstandard and gzip, unless there is
+    /// one in the folder.
     pub compress: bool,
     /// Offer what gets shorter by a coding as the dictionary of its next version (RFC 9842).
     pub dictionaries: bool,
@@ -506,7 +509,8 @@ pub fn mtime(time: SystemTime) -> Mtime {
     }
 }
 
-/// A strong entity tag: half of the hash and a bit more, so that it takes some 2^80 tries to make two contents with one tag.
+/// A strong entity tag: half of the hash and a bit more, so that it takes some 2^80 tries to make two
+/// contents with one tag.
 pub(super) fn etag(hash: &blake3::Hash) -> String {
     format!("\"{}\"", &hash.to_hex()[..ETAG_DIGITS])
 }
@@ -539,7 +543,8 @@ impl Seen {
         content_type::content_type(name(path), Some(self.text.is_whole()))
     }
 
-    /// The application area of the file that comes alone to `path`, of whose contents nothing but this is known.
+    /// The application area of the file that comes alone to `path`, of whose contents nothing but this is
+    /// known.
     pub(super) fn area_at(&self, path: &[u8], size: u64, mtime: Mtime) -> Vec<u8> {
         let kind = Kind::by_name(path);
         let content_type = kind.content_type.clone().unwrap_or_else(|| self.content_type(path));
@@ -563,7 +568,8 @@ impl Seen {
     }
 }
 
-/// A reader that hashes what goes by, and looks whether it is text: while the builder's chunk is in the second-level cache.
+/// A reader that hashes what goes by, and looks whether it is text: while the builder's chunk is in the
+/// second-level cache.
 pub(super) struct Observed<'a, R> {
     pub(super) inner: R,
     pub(super) seen: &'a RefCell<Seen>,

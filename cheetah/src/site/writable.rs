@@ -1,13 +1,13 @@
-//! A site that changes while it is served: files are put and deleted by one writer, and seen by all readers once they are on
-//! the disk.
+//! A site that changes while it is served: files are put and deleted by one writer, and seen by all readers
+//! once they are on the disk.
 //!
 //! ```text
 //!   SiteWriter::commit ── all changes that have come: one segment, one flush ──▶ log
 //!        └── then, at once for all of them ──▶ WritableSite ◀── find, by every loop
 //! ```
 //!
-//! Who has a document keeps what it had. The one lock is taken for a look-up, and for giving changed paths their new
-//! documents, which are ready then.
+//! Who has a document keeps what it had. The one lock is taken for a look-up, and for giving changed paths
+//! their new documents, which are ready then.
 
 use std::fmt;
 use std::io;
@@ -66,8 +66,8 @@ impl fmt::Debug for SiteWriter {
 }
 
 impl SiteWriter {
-    /// Opens the image at `path` for changes: a packed one is made one that changes, and where none is an empty one is made.
-    /// Nobody else can write it then.
+    /// Opens the image at `path` for changes: a packed one is made one that changes, and where none is an
+    /// empty one is made. Nobody else can write it then.
     ///
     /// # Errors
     /// If it cannot be read or is not sound, cannot be written, or another process writes it.

@@ -1,5 +1,5 @@
-//! A site with challenges of certificate authorities beside it: in a folder, where an ACME client puts them, or in memory,
-//! where our own does.
+//! A site with challenges of certificate authorities beside it: in a folder, where an ACME client puts them,
+//! or in memory, where our own does.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,7 +13,8 @@ use crate::rules::Rules;
 /// Where who asks for a certificate has the proof that a name is theirs (RFC 8555 section 8.3).
 pub const CHALLENGES: &[u8] = b"/.well-known/acme-challenge/";
 
-/// Proofs that are asked for now, by the last part of their path. Shared by all sites and who asks for certificates.
+/// Proofs that are asked for now, by the last part of their path. Shared by all sites and who asks for
+/// certificates.
 #[derive(Debug, Default)]
 pub struct Proofs {
     by_token: RwLock<HashMap<Vec<u8>, Arc<dyn Document>>>,
@@ -37,8 +38,8 @@ impl Proofs {
     }
 }
 
-/// A store, but for what lies below [`CHALLENGES`]: that is looked for among proofs and in a folder, as they are at that
-/// moment, and in the store only if there is no folder.
+/// A store, but for what lies below [`CHALLENGES`]: that is looked for among proofs and in a folder, as they
+/// are at that moment, and in the store only if there is no folder.
 #[derive(Debug)]
 pub struct WithChallenges {
     store: Arc<dyn Store>,
@@ -47,7 +48,8 @@ pub struct WithChallenges {
 }
 
 impl WithChallenges {
-    /// `store` with the challenges of `folder`, which lie in it below the same path as in a site, and with `proofs`.
+    /// `store` with the challenges of `folder`, which lie in it below the same path as in a site, and with
+    /// `proofs`.
     pub fn new(store: Arc<dyn Store>, folder: Option<Arc<Folder>>, proofs: Arc<Proofs>) -> WithChallenges {
         WithChallenges { store, folder, proofs }
     }

@@ -6,8 +6,8 @@ use crate::http::conditional::KeptConditions;
 
 /// The one who makes changes, and waits for the disk.
 pub trait ChangeWriter: Send {
-    /// Makes changes one after the other and waits until they are on the disk, all together; then everyone sees them. What a
-    /// change came to is told in its place.
+    /// Makes changes one after the other and waits until they are on the disk, all together; then everyone
+    /// sees them. What a change came to is told in its place.
     fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>>;
 }
 

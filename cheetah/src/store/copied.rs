@@ -1,7 +1,8 @@
 //! A store whose files are copied before they are sent: what `--without pinning` measures.
 //!
-//! Otherwise what is sent points into the image or the cache, which keeps it there until it is acknowledged. A server whose
-//! cache cannot promise that copies each block into a buffer of its own first, and sends from there, again if it must.
+//! Otherwise what is sent points into the image or the cache, which keeps it there until it is acknowledged.
+//! A server whose cache cannot promise that copies each block into a buffer of its own first, and sends from
+//! there, again if it must.
 
 use std::io;
 use std::sync::Arc;

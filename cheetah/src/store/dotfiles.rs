@@ -3,7 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Whether names that begin with a dot are for everyone. Most are not meant to be: `.git`, `.env`, `.htpasswd`.
+/// Whether names that begin with a dot are for everyone. Most are not meant to be: `.git`, `.env`,
+/// `.htpasswd`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dotfiles {
     /// None is, but `.well-known` at the root (RFC 8615).

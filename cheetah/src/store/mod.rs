@@ -8,8 +8,9 @@
 //!                     read           or a block of them, to be held until sent  (a folder, a big image)
 //! ```
 //!
-//! What is not in memory is read by the [`BlockReader`] of the loop that asks, which need not wait for it. The image of [`crate::site::Site`] has everything at hand; a store that reads when it is asked may fail then, and what
-//! fails is the one response.
+//! What is not in memory is read by the [`BlockReader`] of the loop that asks, which need not wait for it.
+//! The image of [`crate::site::Site`] has everything at hand; a store that reads when it is asked may fail
+//! then, and what fails is the one response.
 
 mod challenges;
 mod change;
@@ -66,8 +67,8 @@ pub enum Found {
 
 /// Files by their paths. Shared between threads.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Looks for a canonical path, as [`crate::http::target::resolve`] gives it: a leading slash, no empty or dot segments, a
-    /// slash at the end of a directory's. What has to be read for it is read by `reader`.
+    /// Looks for a canonical path, as [`crate::http::target::resolve`] gives it: a leading slash, no empty or
+    /// dot segments, a slash at the end of a directory's. What has to be read for it is read by `reader`.
     fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found;
 
     /// The same, and waits.
@@ -75,8 +76,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         self.look_up(path, &BlockReader::in_place())
     }
 
-    /// What the folder at a canonical path that ends in a slash holds, in any order; it may stop beyond [`MAX_LISTED`]. `None`
-    /// if there is no folder, or it is not told.
+    /// What the folder at a canonical path that ends in a slash holds, in any order; it may stop beyond
+    /// [`MAX_LISTED`]. `None` if there is no folder, or it is not told.
     ///
     /// # Errors
     /// Whatever the system says.
@@ -106,15 +107,16 @@ pub trait Document: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether all bytes are in memory as long as the document is: then they are asked for by [`Document::resident`], else
-    /// by [`Document::read`].
+    /// Whether all bytes are in memory as long as the document is: then they are asked for by
+    /// [`Document::resident`], else by [`Document::read`].
     fn is_resident(&self) -> bool;
 
-    /// The bytes from `offset` on that lie together, at most `len`, which is not 0; `None` beyond the end, and always of a
-    /// document that is not resident.
+    /// The bytes from `offset` on that lie together, at most `len`, which is not 0; `None` beyond the end,
+    /// and always of a document that is not resident.
     fn resident(&self, offset: u64, len: usize) -> Option<Piece<'_>>;
 
-    /// At least one byte, from `offset`, which lies within the document, to the end of its block: read by `reader` if need be.
+    /// At least one byte, from `offset`, which lies within the document, to the end of its block: read by
+    /// `reader` if need be.
     ///
     /// # Errors
     /// If the bytes cannot be had, or are not those that were found any more.

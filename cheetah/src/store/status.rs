@@ -1,4 +1,5 @@
-//! The counters of a running server as a document that never ends: an event a second for everyone who listens.
+//! The counters of a running server as a document that never ends: an event a second for everyone who
+//! listens.
 //!
 //! Server-sent events (the HTML standard, section 9.2), so that a browser's `EventSource` reads them.
 

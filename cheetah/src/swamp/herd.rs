@@ -118,7 +118,8 @@ impl Herd {
         self.counts_from() + self.options.duration
     }
 
-    /// Whether it is over: the time, and in an open loop all that fell due in it, though not beyond the patience for it.
+    /// Whether it is over: the time, and in an open loop all that fell due in it, though not beyond the
+    /// patience for it.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         if now < self.until() {
             return false;
@@ -170,7 +171,8 @@ impl Herd {
         Some(Asked { target: self.options.mix.next(&mut self.rng), due })
     }
 
-    /// A connection has done with what it was asked for; what it is to ask for now. `None`: nothing now, it is `key` and idle.
+    /// A connection has done with what it was asked for; what it is to ask for now. `None`: nothing now, it
+    /// is `key` and idle.
     pub(super) fn again(&mut self, now: Instant, key: u32) -> Option<Asked> {
         let next = self.take(now);
         if next.is_none() {
@@ -198,7 +200,8 @@ impl Herd {
             None => now >= self.counts_from() && now < self.until(),
         };
         if counts {
-            // What comes after the end belongs to the last second, or a part of one would look like a slow one.
+            // What comes after the end belongs to the last second, or a part of one would look like a slow
+            // one.
             let last = self.options.duration.saturating_sub(Duration::from_nanos(1));
             let at = now.saturating_since(self.counts_from()).min(last);
             self.ledger.record(at, now.saturating_since(asked.due), result);
@@ -262,8 +265,8 @@ mod tests {
         }
     }
 
-    /// A server that answers within a millisecond, but for a second in which it does not, asked for ten seconds of simulated
-    /// time.
+    /// A server that answers within a millisecond, but for a second in which it does not, asked for ten
+    /// seconds of simulated time.
     fn with_a_stall(rate: Option<f64>) -> Ledger {
         let mut herd = Herd::new(options(rate), Instant::ZERO);
         let mut exchanges: Vec<Exchange> = Vec::new();

@@ -1,5 +1,5 @@
-//! Over the kernel's sockets: one thread, one epoll, edge-triggered. A request costs a `send` and a `recv`, and a share of a
-//! wait.
+//! Over the kernel's sockets: one thread, one epoll, edge-triggered. A request costs a `send` and a `recv`,
+//! and a share of a wait.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -220,7 +220,8 @@ impl Swarm {
         let now = self.now();
         let Some(client) = self.clients.get_mut(key as usize) else { return Ok(()) };
         let asked = client.exchange.asked();
-        // The server may end a kept connection at any time, so also just when it is asked again: then another is asked.
+        // The server may end a kept connection at any time, so also just when it is asked again: then another
+        // is asked.
         if let Some(asked) = asked.filter(|_| client.answers > 0 && client.exchange.is_unanswered()) {
             self.clients.remove(key as usize);
             return self.connect(asked);

@@ -23,8 +23,8 @@ impl Mix {
         Mix::zipf(n, 0.0)
     }
 
-    /// The i-th of `n`, not 0, counted from 1, in proportion to `1 / i^exponent`: as pages of a site are, with an exponent
-    /// of some 0.7 to 1 (Breslau et al., "Web Caching and Zipf-like Distributions", 1999).
+    /// The i-th of `n`, not 0, counted from 1, in proportion to `1 / i^exponent`: as pages of a site are,
+    /// with an exponent of some 0.7 to 1 (Breslau et al., "Web Caching and Zipf-like Distributions", 1999).
     pub fn zipf(n: usize, exponent: f64) -> Mix {
         let shares = (1..=n).map(|i| (i as f64).powf(-exponent));
         Mix::weighted(shares)

@@ -1,5 +1,5 @@
-//! A load generator: asks a server for files over many connections at once, over the kernel's sockets or our own TCP/IP, and
-//! tells how long the answers took.
+//! A load generator: asks a server for files over many connections at once, over the kernel's sockets or our
+//! own TCP/IP, and tells how long the answers took.
 //!
 //! ```text
 //!   closed loop   each connection asks, waits for the whole answer, asks again: as much as the server can do. What an answer
@@ -8,8 +8,8 @@
 //!                 A stall counts for all who would have come meanwhile (Tene's "coordinated omission" does not arise).
 //! ```
 //!
-//! `herd` knows when what is asked for, and `ledger` what came of it; an `exchange` is one request and its `reply`, without a
-//! socket; `kernel` and `stack` carry the bytes.
+//! `herd` knows when what is asked for, and `ledger` what came of it; an `exchange` is one request and its
+//! `reply`, without a socket; `kernel` and `stack` carry the bytes.
 
 mod exchange;
 mod herd;
@@ -54,7 +54,8 @@ pub struct Options {
     pub connections: usize,
     /// Requests a second, of all connections together; as many as come without.
     pub rate: Option<f64>,
-    /// Requests fall due at random, as from many people who know nothing of each other (a Poisson process), not evenly.
+    /// Requests fall due at random, as from many people who know nothing of each other (a Poisson process),
+    /// not evenly.
     pub random_arrivals: bool,
     /// When requests fall due, instead of at a rate.
     pub timetable: Option<Timetable>,

@@ -62,8 +62,8 @@ impl Reply {
         !matches!(self.state, State::Chunked(_))
     }
 
-    /// Takes in what comes next, showing content to `content`. Bytes behind a whole answer are an answer that nobody asked
-    /// for.
+    /// Takes in what comes next, showing content to `content`. Bytes behind a whole answer are an answer that
+    /// nobody asked for.
     pub(super) fn feed(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> Progress {
         let mut rest = bytes;
         if matches!(self.state, State::Head) {

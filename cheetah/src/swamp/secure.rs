@@ -89,7 +89,8 @@ impl Secure {
         self.has_said = false;
     }
 
-    /// Writes the request to `out`, if it was not yet, and what the handshake has to say. Whether the request has gone out.
+    /// Writes the request to `out`, if it was not yet, and what the handshake has to say. Whether the request
+    /// has gone out.
     ///
     /// # Errors
     /// Those of `out`.

@@ -35,8 +35,8 @@ pub struct Addresses {
     pub gateway: Option<Ipv4Addr>,
 }
 
-/// As [`super::run_on_kernel`], over `device`. Of several threads with one address each has its part of what they share, from
-/// which it takes the ports that it asks from.
+/// As [`super::run_on_kernel`], over `device`. Of several threads with one address each has its part of what
+/// they share, from which it takes the ports that it asks from.
 ///
 /// # Errors
 /// If the device is of no use (any more), or the server is not to be reached from these addresses.

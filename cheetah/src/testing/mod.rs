@@ -1,11 +1,11 @@
-//! What fuzzing asks of a server's end, as plain functions: any bytes go in, and what must be true of what comes out is
-//! asserted. `fuzz/` has them searched by coverage, the tests run them on random bytes.
+//! What fuzzing asks of a server's end, as plain functions: any bytes go in, and what must be true of what
+//! comes out is asserted. `fuzz/` has them searched by coverage, the tests run them on random bytes.
 //!
 //! | function | is given | asserts |
 //! |---|---|---|
 //! | [`fuzz_requests`] | what a client of HTTP/1.1 says | the same is answered however it is cut |
 //! | [`fuzz_http2`] | decisions that frames are made of, some of them broken | what is answered is HTTP/2 |
-//! | [`fuzz_records`] | decisions that damage a stream of TLS records | what is opened is what was sent, as far as it is opened |
+//! | [`fuzz_records`] | decisions that damage TLS records | what is opened is a beginning of what was sent |
 
 mod frames;
 mod records;
@@ -65,8 +65,8 @@ impl End {
         End { service, channel }
     }
 
-    /// The peer says `bytes`, as far as that is taken, and takes what comes of it, at most `most` bytes at a time. Gives how
-    /// much of it was taken.
+    /// The peer says `bytes`, as far as that is taken, and takes what comes of it, at most `most` bytes at a
+    /// time. Gives how much of it was taken.
     fn say(&mut self, bytes: &[u8], most: usize, said: &mut Vec<u8>) -> usize {
         let mut at = 0;
         loop {
@@ -95,7 +95,8 @@ impl End {
     }
 }
 
-/// What a client of HTTP/1.1 says is answered in the same way whole and in pieces, whose lengths its first byte decides.
+/// What a client of HTTP/1.1 says is answered in the same way whole and in pieces, whose lengths its first
+/// byte decides.
 pub fn fuzz_requests(bytes: &[u8]) {
     let Some((&cut, said)) = bytes.split_first() else { return };
     // What is wrong with a head that has not ended may be told at once or in the end: here each ends.

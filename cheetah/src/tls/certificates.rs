@@ -75,8 +75,8 @@ pub struct Acceptor {
     /// Encrypt and hash in the pass that takes the bytes from their page; off (`--without fused-loops`), copy, encrypt and
     /// hash in a pass each.
     pub fused: bool,
-    /// On our own TCP/IP seal in the pass that makes the frame; off, seal into buffers that are held until they are
-    /// acknowledged. Only where `fused`.
+    /// On our own TCP/IP seal in the pass that makes the frame; off, seal into buffers that are held until
+    /// they are acknowledged. Only where `fused`.
     pub into_frames: bool,
     /// So many records are sealed under a key, then it is replaced (RFC 8446 section 5.5 allows 2^24.5).
     pub records_per_key: u64,
@@ -85,8 +85,8 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// With the certificates of `files`: a client that names a server gets the first that is good for the name, others the
-    /// first of all.
+    /// With the certificates of `files`: a client that names a server gets the first that is good for the
+    /// name, others the first of all.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -198,8 +198,8 @@ impl Acceptor {
         self.certificates.proofs.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Reads these files, the same as before or others. Connections from now on are shown what they hold now; tickets stay
-    /// good.
+    /// Reads these files, the same as before or others. Connections from now on are shown what they hold now;
+    /// tickets stay good.
     ///
     /// # Errors
     /// [`CertificateError`]; then what was shown before still is.
@@ -277,8 +277,8 @@ fn read(files: &KeyFiles, provider: &crypto::CryptoProvider) -> Result<Certified
     Ok(certified)
 }
 
-/// Whether `bytes` are one SEQUENCE of DER that begins with the status `successful` (RFC 6960 section 4.2.1), as far as their
-/// beginning tells: clients look at the rest.
+/// Whether `bytes` are one SEQUENCE of DER that begins with the status `successful` (RFC 6960 section 4.2.1),
+/// as far as their beginning tells: clients look at the rest.
 fn is_sequence(bytes: &[u8]) -> bool {
     let Some((0x30, rest)) = bytes.split_first().map(|(&tag, rest)| (tag, rest)) else { return false };
     let (len, content) = match rest {

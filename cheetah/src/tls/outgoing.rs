@@ -1,5 +1,5 @@
-//! What a secured connection has to send and its peer has not acknowledged: sealed bytes, and records that are sealed when
-//! they are sent.
+//! What a secured connection has to send and its peer has not acknowledged: sealed bytes, and records that
+//! are sealed when they are sent.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -82,8 +82,8 @@ impl Outgoing {
         self.end - self.acknowledged
     }
 
-    /// Lets go of records of which the peer has all; gives where the content of the last of them ends in the stream of
-    /// responses, if that is of interest.
+    /// Lets go of records of which the peer has all; gives where the content of the last of them ends in the
+    /// stream of responses, if that is of interest.
     pub(super) fn acknowledged(&mut self, offset: u64) -> Option<u64> {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
         let mut plain_end = None;
@@ -106,7 +106,8 @@ impl Outgoing {
         self.queue.range(first..)
     }
 
-    /// Visits the sealed bytes `[offset, offset + len)` piece by piece until `visit` says no, or they are not sealed yet.
+    /// Visits the sealed bytes `[offset, offset + len)` piece by piece until `visit` says no, or they are not
+    /// sealed yet.
     pub(super) fn for_each_piece<'a>(
         &'a self,
         offset: u64,
@@ -127,8 +128,9 @@ impl Outgoing {
         }
     }
 
-    /// Writes the bytes from `offset` on over all of `to`, sealed there and then from `plain`; gives their sum, if that is
-    /// wanted. Whether all of it was sound is not known before the end of each record: see [`Outgoing::is_spoilt`].
+    /// Writes the bytes from `offset` on over all of `to`, sealed there and then from `plain`; gives their
+    /// sum, if that is wanted. Whether all of it was sound is not known before the end of each record: see
+    /// [`Outgoing::is_spoilt`].
     pub(super) fn make(&self, offset: u64, to: &mut [u8], wants_sum: bool, plain: &dyn Plain) -> Option<u16> {
         let mut sum = wants_sum.then(OnesSum::new);
         let (mut at, mut to) = (offset, to);

@@ -1,5 +1,6 @@
-//! A record of content that is sealed when it is sent: segment by segment, each time from the page to the frame. What was
-//! lost is sealed again from the page, under the same number; kept of a record is only its tag.
+//! A record of content that is sealed when it is sent: segment by segment, each time from the page to the
+//! frame. What was lost is sealed again from the page, under the same number; kept of a record is only its
+//! tag.
 //!
 //! ```text
 //!              | header |            content, its type            | tag |
@@ -90,7 +91,8 @@ impl Planned {
         self.len + self.sealer.inner(ContentType::DATA).len()
     }
 
-    /// Writes the bytes from `from` on of the record over all of `to`, and appends them to `sum` if there is one.
+    /// Writes the bytes from `from` on of the record over all of `to`, and appends them to `sum` if there is
+    /// one.
     pub(super) fn make(&self, from: usize, to: &mut [u8], mut sum: Option<&mut OnesSum>, plain: &dyn Plain) {
         let mut progress = self.progress.borrow_mut();
         let prefix = self.sealer.prefix(self.sequence, ContentType::DATA, self.len);
@@ -159,7 +161,8 @@ impl Planned {
         }
         if is_spoilt || !again_made || !first_made {
             self.spoil(progress);
-            // What could not be made is zeros, whose sum is nothing: an encrypted zero would tell the key's stream.
+            // What could not be made is zeros, whose sum is nothing: an encrypted zero would tell the key's
+            // stream.
             again.fill(0);
             first.fill(0);
             if let Some(sum) = sum {

@@ -1,4 +1,5 @@
-//! Records of TLS 1.3 (RFC 8446 section 5) and of TLS 1.2 with AES-GCM (RFC 5288), sealed and opened by the composed loop.
+//! Records of TLS 1.3 (RFC 8446 section 5) and of TLS 1.2 with AES-GCM (RFC 5288), sealed and opened by the
+//! composed loop.
 //!
 //! ```text
 //!   TLS 1.3   17 03 03 | length |          content, its type, as one encrypted | tag 16
@@ -27,7 +28,8 @@ pub(super) const MAX_CONTENT: usize = 1 << 14;
 /// Most bytes that a record we make adds: header, nonce, type, tag.
 pub(super) const MAX_OVERHEAD: usize = HEADER_BYTES + 8 + 1 + TAG_BYTES;
 
-/// Most bytes behind the header of a record that is read: TLS 1.3 allows 256 more than the content, TLS 1.2 needs fewer.
+/// Most bytes behind the header of a record that is read: TLS 1.3 allows 256 more than the content, TLS 1.2
+/// needs fewer.
 const MAX_SEALED: usize = MAX_CONTENT + 256;
 
 /// Records under one key before it is replaced: fewer than 2^24.5 (RFC 8446 section 5.5).
@@ -36,7 +38,8 @@ pub(super) const MAX_RECORDS: u64 = 1 << 24;
 /// How much content a record holds. A client can use nothing of a record before all of it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordSize {
-    /// What fits in a segment while a connection is young or was idle, so that each that comes can be used; then 16 KB.
+    /// What fits in a segment while a connection is young or was idle, so that each that comes can be used;
+    /// then 16 KB.
     #[default]
     Adaptive,
     /// So many bytes, from 512 to 16384.
@@ -144,15 +147,16 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// The iv, exclusive or the number of the record (RFC 8446 section 5.3; for TLS 1.2 any that never comes again would do).
+    /// The iv, exclusive or the number of the record (RFC 8446 section 5.3; for TLS 1.2 any that never comes
+    /// again would do).
     pub(super) fn nonce(&self, sequence: u64) -> [u8; 12] {
         let mut nonce = *self.iv;
         nonce.iter_mut().skip(4).zip(sequence.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
         nonce
     }
 
-    /// What a record of `len` bytes of content is authenticated with: of TLS 1.2 RFC 5246 section 6.2.3.3, of TLS 1.3 its
-    /// header.
+    /// What a record of `len` bytes of content is authenticated with: of TLS 1.2 RFC 5246 section 6.2.3.3, of
+    /// TLS 1.3 its header.
     pub(super) fn additional(&self, sequence: u64, kind: ContentType, len: usize) -> SmallVec<[u8; 13]> {
         if self.version == Version::Tls13 {
             return SmallVec::from_slice(&self.prefix(sequence, kind, len)[..HEADER_BYTES]);
@@ -225,8 +229,8 @@ impl Keys {
         planned
     }
 
-    /// Seals a record of the pieces of `plain`, `len` bytes together, at most [`MAX_CONTENT`], to the start of `to`, which has
-    /// [`MAX_OVERHEAD`] bytes more than that; gives its length.
+    /// Seals a record of the pieces of `plain`, `len` bytes together, at most [`MAX_CONTENT`], to the start
+    /// of `to`, which has [`MAX_OVERHEAD`] bytes more than that; gives its length.
     pub(super) fn seal(
         &mut self,
         kind: ContentType,

@@ -20,7 +20,8 @@ use super::outgoing::Outgoing;
 use super::planned::Plain;
 use super::record::{MAX_CONTENT, MAX_OVERHEAD};
 
-/// Sealed bytes that are kept until they can be opened: the longest handshake message that `rustls` takes, or four records.
+/// Sealed bytes that are kept until they can be opened: the longest handshake message that `rustls` takes, or
+/// four records.
 const MAX_INPUT: usize = 68 * 1024;
 
 /// So many records wait for their acknowledgement in pooled memory; others have their own.
@@ -47,13 +48,14 @@ impl Workspace {
         Workspace { acceptor, seals_into_frames: false, records, plain: Vec::new(), gathered: Vec::new() }
     }
 
-    /// For a transport that asks for the bytes of each frame ([`runtime::payload::PayloadSource::maker`]): content is sealed
-    /// there, if loops are fused.
+    /// For a transport that asks for the bytes of each frame ([`runtime::payload::PayloadSource::maker`]):
+    /// content is sealed there, if loops are fused.
     pub fn seal_into_frames(&mut self) {
         self.seals_into_frames = self.acceptor.fused && self.acceptor.into_frames;
     }
 
-    /// The TLS of a connection that has just been accepted. It is over at once if the system has no random bytes.
+    /// The TLS of a connection that has just been accepted. It is over at once if the system has no random
+    /// bytes.
     pub fn new_session(&self) -> Session {
         let state = match UnbufferedServerConnection::new(Arc::clone(&self.acceptor.config)) {
             Ok(connection) => State::Rustls(Box::new(connection)),
@@ -210,14 +212,14 @@ impl Session {
         self.out.acknowledged_end()
     }
 
-    /// Everything before `offset` has reached the peer. Gives up to where it needs no more of the stream of responses, if that
-    /// has changed.
+    /// Everything before `offset` has reached the peer. Gives up to where it needs no more of the stream of
+    /// responses, if that has changed.
     pub fn acknowledged(&mut self, offset: u64) -> Option<u64> {
         self.out.acknowledged(offset)
     }
 
-    /// Writes the bytes from `offset` on over all of `to`, sealed there and then of `plain`; gives their sum, if that is
-    /// wanted.
+    /// Writes the bytes from `offset` on over all of `to`, sealed there and then of `plain`; gives their sum,
+    /// if that is wanted.
     pub fn make(&self, offset: u64, to: &mut [u8], wants_sum: bool, plain: &dyn Plain) -> Option<u16> {
         self.out.make(offset, to, wants_sum, plain)
     }

@@ -76,8 +76,8 @@ impl Shared {
         self.reports().ended.add(report);
     }
 
-    /// Forgets earlier answers, gives the order by `ask`, and adds up what `loops` loops answer. One that does not within
-    /// `patience`, because it is ending, is left out until it has ended.
+    /// Forgets earlier answers, gives the order by `ask`, and adds up what `loops` loops answer. One that
+    /// does not within `patience`, because it is ending, is left out until it has ended.
     pub fn collect(&self, loops: usize, patience: Duration, ask: impl FnOnce()) -> Report {
         let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         self.reports().answers.clear();

@@ -1,4 +1,5 @@
-//! Devices for the stack, put together from options: an interface, and around it an emulated adapter, faults, a tracer.
+//! Devices for the stack, put together from options: an interface, and around it an emulated adapter, faults,
+//! a tracer.
 
 use std::fmt;
 use std::fs::File;

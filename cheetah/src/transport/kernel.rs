@@ -1,13 +1,14 @@
 //! The kernel's sockets: one thread, one epoll, edge-triggered.
 //!
-//! A request costs one `recv` and one `sendmsg` that points into the image; long stretches of it go by reference, with
-//! `sendfile` (`send`). Nothing is allocated for it: connections and
-//! their buffers are recycled. A connection is taken when its first request is there (`TCP_DEFER_ACCEPT`) and read at once;
-//! with the event loop it is registered when it has to be waited for, which a connection of one request never has: accept,
-//! receive, send, close. The request is acknowledged by the answer, and the last bytes of a connection are sent with
-//! `MSG_MORE`, so that the FIN of the `close` or `shutdown` right behind them is on the same segment. Out of descriptors, or
-//! at the bound of connections, the loop stops accepting until one has ended; the rest wait in the listener's queue.
-//! Time-outs stand in a timer wheel, one a connection that is waited for.
+//! A request costs one `recv` and one `sendmsg` that points into the image; long stretches of it go by
+//! reference, with `sendfile` (`send`). Nothing is allocated for it: connections and their buffers are
+//! recycled. A connection is taken when its first request is there (`TCP_DEFER_ACCEPT`) and read at once;
+//! with the event loop it is registered when it has to be waited for, which a connection of one request never
+//! has: accept, receive, send, close. The request is acknowledged by the answer, and the last bytes of a
+//! connection are sent with `MSG_MORE`, so that the FIN of the `close` or `shutdown` right behind them is on
+//! the same segment. Out of descriptors, or at the bound of connections, the loop stops accepting until one
+//! has ended; the rest wait in the listener's queue. Time-outs stand in a timer wheel, one a connection that
+//! is waited for.
 
 mod by_ring;
 mod connection;
@@ -111,8 +112,8 @@ pub struct Worker {
     listener: Option<OwnedFd>,
     /// Whose connections are secured.
     tls_listener: Option<OwnedFd>,
-    /// More connections may wait: others had to have their turn, or there is no descriptor for them, or as many as allowed
-    /// are here. The time is when to look again even if none ends.
+    /// More connections may wait: others had to have their turn, or there is no descriptor for them, or as
+    /// many as allowed are here. The time is when to look again even if none ends.
     accept_again: Option<Instant>,
     /// When that was last complained of.
     stall_reported: Option<Instant>,
@@ -120,8 +121,8 @@ pub struct Worker {
     shared: Arc<Shared>,
     service: Service,
     connections: Slab<Connection>,
-    /// One timer a connection, by its number: at its deadline or before, since a deadline that moves away is only
-    /// looked up when the old one has come.
+    /// One timer a connection, by its number: at its deadline or before, since a deadline that moves away is
+    /// only looked up when the old one has come.
     timers: TimerWheel<usize>,
     spare: Vec<Channel>,
     /// Connections that used up their turn.
@@ -274,8 +275,8 @@ impl Worker {
         }
     }
 
-    /// Takes connections from a listener's queue and serves them as far as they go. Whether more may wait that could be
-    /// taken at once.
+    /// Takes connections from a listener's queue and serves them as far as they go. Whether more may wait
+    /// that could be taken at once.
     fn accept_batch(&mut self, secured: bool) -> bool {
         for _ in 0..ACCEPT_BATCH {
             let listener = if secured { &self.tls_listener } else { &self.listener };
@@ -293,7 +294,8 @@ impl Worker {
                 Err(Errno::AGAIN) => return false,
                 // The peer gave up while it waited, or a signal came.
                 Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
-                // Most likely there is no descriptor left: go on when a connection closes, and look now and then.
+                // Most likely there is no descriptor left: go on when a connection closes, and look now and
+                // then.
                 Err(error) => {
                     self.stall(&error.to_string());
                     return false;
@@ -334,13 +336,14 @@ impl Worker {
             connection.readable = false;
         }
         if self.listen_to(key) {
-            // Its first request raises an event, if it is there already, too; a look now would mostly come too early.
+            // Its first request raises an event, if it is there already, too; a look now would mostly come
+            // too early.
             self.set_timer(key);
         }
     }
 
-    /// Sees to it that what the connection waits for raises an event: if it came meanwhile, at once. Otherwise the connection
-    /// is closed.
+    /// Sees to it that what the connection waits for raises an event: if it came meanwhile, at once.
+    /// Otherwise the connection is closed.
     fn listen_to(&mut self, key: usize) -> bool {
         let Some(connection) = self.connections.get_mut(key) else { return false };
         if let Some(by_ring) = &mut self.by_ring {
@@ -371,8 +374,8 @@ impl Worker {
     }
 
     fn on_event(&mut self, key: usize, event: &Event) {
-        // An event may be left over from a socket that was closed in this very batch; then a look at the connection that
-        // got its number finds nothing to do.
+        // An event may be left over from a socket that was closed in this very batch; then a look at the
+        // connection that got its number finds nothing to do.
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.writable |= event.writable;
         if self.by_ring.is_some() {
@@ -410,8 +413,8 @@ impl Worker {
         }
     }
 
-    /// Sees to it that the connection's timer fires no later than its deadline. In the usual case, a deadline that has
-    /// moved away with the last request, nothing is touched.
+    /// Sees to it that the connection's timer fires no later than its deadline. In the usual case, a deadline
+    /// that has moved away with the last request, nothing is touched.
     fn set_timer(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(deadline) = connection.conn.deadline(&self.service) else { return };
@@ -428,8 +431,8 @@ impl Worker {
         connection.timer = None;
         if connection.conn.on_timeout(&mut self.service) {
             if connection.conn.is_aborted() {
-                // Nobody takes what the socket still holds: a reset frees it, where a close would leave it to the
-                // kernel's time-outs. Should this fail, that is what happens.
+                // Nobody takes what the socket still holds: a reset frees it, where a close would leave it to
+                // the kernel's time-outs. Should this fail, that is what happens.
                 let _ = sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
             }
             self.drive(key);

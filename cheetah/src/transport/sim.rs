@@ -1,7 +1,7 @@
 //! Server and client, each on a stack of its own, at the two ends of a wire in memory, in simulated time.
 //!
-//! The same stack, web server and connections as on a real device: only the frames and the time come from elsewhere.
-//! Tests use it with bad wires, and the demonstration where no real device may be had.
+//! The same stack, web server and connections as on a real device: only the frames and the time come from
+//! elsewhere. Tests use it with bad wires, and the demonstration where no real device may be had.
 
 use std::fmt;
 use std::io;
@@ -67,9 +67,9 @@ impl From<io::Error> for SimError {
     }
 }
 
-/// Sends `requests` to a server of `site` on one connection, and waits until the server closes it: so the last request
-/// should ask for that. What happens depends on the arguments only. `features` are the
-/// server's, `limit` is in simulated time.
+/// Sends `requests` to a server of `site` on one connection, and waits until the server closes it: so the
+/// last request should ask for that. What happens depends on the arguments only. `features` are the server's,
+/// `limit` is in simulated time.
 ///
 /// # Errors
 /// See [`SimError`].

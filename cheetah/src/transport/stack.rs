@@ -1,9 +1,9 @@
 //! Our own TCP/IP: a thread with a device, a [`Stack`], and all its connections. Several share an address by
 //! [`netstack::sharing`], and nothing else.
 //!
-//! The stack and the device are turned by netstack's [`Driver`]; what is added here are the orders of the server, and the
-//! time of day. Responses are never gathered anywhere: the stack asks the
-//! connection for the bytes of each segment, and these are slices of the image.
+//! The stack and the device are turned by netstack's [`Driver`]; what is added here are the orders of the
+//! server, and the time of day. Responses are never gathered anywhere: the stack asks the connection for the
+//! bytes of each segment, and these are slices of the image.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -110,7 +110,8 @@ impl<D: Device> Worker<D> {
     /// A loop that serves on `device`.
     ///
     /// # Errors
-    /// If the system has no more descriptors or random bytes, port 0 was asked for, or another host has the address.
+    /// If the system has no more descriptors or random bytes, port 0 was asked for, or another host has the
+    /// address.
     pub fn new(
         device: D,
         sharing: Option<Sharing>,
@@ -310,8 +311,8 @@ fn await_address<D: Device>(driver: &mut Driver<D, Web>, by_dhcp: bool) -> io::R
     Ok(())
 }
 
-/// Whether the kernel answers for `addr` as well, which would reset our connections. It lets sockets be bound only to its
-/// own addresses; unless it lets them be bound to any, then nobody knows.
+/// Whether the kernel answers for `addr` as well, which would reset our connections. It lets sockets be bound
+/// only to its own addresses; unless it lets them be bound to any, then nobody knows.
 fn kernel_has(addr: IpAddr) -> bool {
     let is_bound = |addr: IpAddr| UdpSocket::bind((addr, 0)).is_ok();
     let nobodys: IpAddr = match addr {

@@ -29,7 +29,8 @@ impl Order {
     }
 }
 
-/// A thread that makes changes, as many as have come at once: they share one wait for the disk, while the next ones come.
+/// A thread that makes changes, as many as have come at once: they share one wait for the disk, while the
+/// next ones come.
 #[derive(Debug)]
 pub struct Committer {
     orders: Sender<Order>,

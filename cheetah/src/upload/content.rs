@@ -12,7 +12,8 @@ use crate::http::response::Status;
 /// Content for each partial sum, as packed files have it.
 const SUM_BLOCK_BYTES: u32 = 512;
 
-/// Framing that chunks may have in all, beside a part of the content: small ones have more of it than content.
+/// Framing that chunks may have in all, beside a part of the content: small ones have more of it than
+/// content.
 const FRAMING_BYTES: u64 = 256 << 10;
 
 /// How far content has come.

@@ -151,8 +151,8 @@ impl Uploads {
         *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 
-    /// Begins what `request`, a PUT or DELETE of the canonical `path`, asks for. The conditions are looked at again when it
-    /// is made.
+    /// Begins what `request`, a PUT or DELETE of the canonical `path`, asks for. The conditions are looked at
+    /// again when it is made.
     ///
     /// # Errors
     /// What the client is told instead.

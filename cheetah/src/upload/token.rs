@@ -73,8 +73,8 @@ impl Tokens {
         if hashes.is_empty() { Err(TokenError::Empty) } else { Ok(Tokens { hashes }) }
     }
 
-    /// Whether an `Authorization` field bears one of them (RFC 6750 section 2.1). How long that takes says nothing of how
-    /// much of a token was right.
+    /// Whether an `Authorization` field bears one of them (RFC 6750 section 2.1). How long that takes says
+    /// nothing of how much of a token was right.
     pub fn allow(&self, authorization: &[u8]) -> bool {
         let Some((scheme, token)) = authorization.split_at_checked(6) else { return false };
         if !scheme.eq_ignore_ascii_case(b"bearer") || !token.starts_with(b" ") {

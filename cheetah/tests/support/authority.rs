@@ -1,5 +1,5 @@
-//! A certificate authority that speaks as much of ACME (RFC 8555) as a client needs, over HTTPS: it asks for proofs, signs, and
-//! does what a test wants it to do wrong.
+//! A certificate authority that speaks as much of ACME (RFC 8555) as a client needs, over HTTPS: it asks for
+//! proofs, signs, and does what a test wants it to do wrong.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! A page as a browser shows it: headless Chromium, asked by its DevTools protocol over a bare WebSocket (RFC 6455).
+//! A page as a browser shows it: headless Chromium, asked by its DevTools protocol over a bare WebSocket (RFC
+//! 6455).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! A site that can hold a loop: whoever asks for `/held` is answered when the test lets go, and everybody else
-//! with it.
+//! A site that can hold a loop: whoever asks for `/held` is answered when the test lets go, and everybody
+//! else with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,4 +1,5 @@
-//! What several test programs use: a small site, requests with what they must give, and a reader of responses.
+//! What several test programs use: a small site, requests with what they must give, and a reader of
+//! responses.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
@@ -91,7 +92,8 @@ pub enum Body {
     File(&'static str),
     /// These bytes of the file of that name.
     Part(&'static str, usize, usize),
-    /// These parts of the file of that name, each with its head, between lines of the boundary that the head gives.
+    /// These parts of the file of that name, each with its head, between lines of the boundary that the head
+    /// gives.
     Parts(&'static str, &'static [(usize, usize)]),
     /// Nothing.
     Empty,

@@ -16,7 +16,8 @@ use netstack::sys::link;
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 pub const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
-/// On the kernel's sockets, one loop, any port. All tests have theirs by io_uring if `CHEETAH_TEST_IO_URING` is set.
+/// On the kernel's sockets, one loop, any port. All tests have theirs by io_uring if `CHEETAH_TEST_IO_URING`
+/// is set.
 pub fn on_kernel(store: Arc<dyn Store>, config: &Config) -> Server {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = config.clone();
@@ -68,7 +69,8 @@ pub fn on_device_with(
     Some(Server::on_device(store, opened.device, &stack, config).unwrap())
 }
 
-/// By our own TCP/IP in several threads, each with a queue of the device. `None`, told, where it cannot be had.
+/// By our own TCP/IP in several threads, each with a queue of the device. `None`, told, where it cannot be
+/// had.
 pub fn on_queues(store: Arc<dyn Store>, options: &DeviceOptions, workers: usize) -> Option<Server> {
     let parts = Sharing::among(workers).unwrap();
     let shares: Vec<_> = parts.iter().map(Sharing::share).collect();

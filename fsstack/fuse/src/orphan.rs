@@ -1,4 +1,5 @@
-//! Files that have no path any more, and are open still: as the system has them, they live until they are closed.
+//! Files that have no path any more, and are open still: as the system has them, they live until they are
+//! closed.
 
 use fsstack::ReadError;
 use fsstack::format::mtime::Mtime;

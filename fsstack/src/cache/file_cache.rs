@@ -23,7 +23,8 @@ const BLOCK_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileNumber(u64);
 
-/// A block that is wanted of a file, or of an image that has several in it. Blocks are counted in what is called `file`.
+/// A block that is wanted of a file, or of an image that has several in it. Blocks are counted in what is
+/// called `file`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// What it is read from.
@@ -46,8 +47,8 @@ pub(super) struct BlockId {
     index: u64,
 }
 
-/// Blocks by file and place. Whoever looks for a block that is not there has it read ([`BlockReader`]), and others who look
-/// for it meanwhile wait for that.
+/// Blocks by file and place. Whoever looks for a block that is not there has it read ([`BlockReader`]), and
+/// others who look for it meanwhile wait for that.
 pub struct FileCache {
     state: Mutex<State>,
     next_number: AtomicU64,
@@ -64,8 +65,8 @@ struct State {
 }
 
 impl State {
-    /// Frames for the blocks behind `first` that are not there, up to block `read_end`, or one that is there or is being read.
-    /// Those before `unit_end` are one unit of replacement with it.
+    /// Frames for the blocks behind `first` that are not there, up to block `read_end`, or one that is there
+    /// or is being read. Those before `unit_end` are one unit of replacement with it.
     fn missing(
         &mut self,
         first: &mut Fill<BlockId>,
@@ -105,13 +106,15 @@ impl FileCache {
         FileCache::with(bytes, |frames| policy.policy(frames))
     }
 
-    /// A cache of `bytes`, but at least one block, with the application's own policy, made for so many frames.
+    /// A cache of `bytes`, but at least one block, with the application's own policy, made for so many
+    /// frames.
     pub fn with(bytes: u64, policy: impl FnOnce(u32) -> AnyPolicy) -> FileCache {
         let frames = FileCache::frames(bytes);
         FileCache::of(BlockCache::new(BLOCK_BYTES, frames, policy(frames)), frames)
     }
 
-    /// As [`FileCache::with_policy`], in memory that devices can write to directly ([`crate::OpenOptions::direct`]).
+    /// As [`FileCache::with_policy`], in memory that devices can write to directly
+    /// ([`crate::OpenOptions::direct`]).
     ///
     /// # Errors
     /// If the system has no such memory.
@@ -165,9 +168,9 @@ impl FileCache {
         FileNumber(self.next_number.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A block. If it is not there, it is read from `source`, by `reader`, to a frame, or if all frames are held by who sends from
-    /// them, to memory that nobody else gets. In the same reading come those behind it that are not there, as far as the policy
-    /// for misses says.
+    /// A block. If it is not there, it is read from `source`, by `reader`, to a frame, or if all frames are
+    /// held by who sends from them, to memory that nobody else gets. In the same reading come those behind it
+    /// that are not there, as far as the policy for misses says.
     pub fn read(
         self: &Arc<Self>,
         wanted: &Wanted,

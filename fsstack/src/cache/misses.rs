@@ -1,7 +1,8 @@
 //! What is read beside a block that is not there: the application's choice.
 //!
-//! One reading brings several blocks for little more than the price of one. Whoever packed an image may have said what is wanted
-//! together ([`ReadGroups`]); of files that are read from front to back the next blocks are ([`ReadAhead`]).
+//! One reading brings several blocks for little more than the price of one. Whoever packed an image may have
+//! said what is wanted together ([`ReadGroups`]); of files that are read from front to back the next blocks
+//! are ([`ReadAhead`]).
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use std::fmt;
 pub struct Missed {
     /// The block.
     pub index: u64,
-    /// The first block behind what is wanted together with it, by who packed it; at most `index + 1` if nothing is.
+    /// The first block behind what is wanted together with it, by who packed it; at most `index + 1` if
+    /// nothing is.
     pub group_end: u64,
     /// The first block behind what lies together of the file that it is wanted for.
     pub owner_end: u64,
@@ -18,8 +20,8 @@ pub struct Missed {
 
 /// Decides what to read beside.
 pub trait MissPolicy: fmt::Debug + Send + Sync {
-    /// The first block that is not to be read with this one. Reading ends earlier at one that is there, or where it would take
-    /// too much of the cache.
+    /// The first block that is not to be read with this one. Reading ends earlier at one that is there, or
+    /// where it would take too much of the cache.
     fn read_end(&self, missed: &Missed) -> u64;
 
     /// The first block behind those that are one unit of replacement with this one.

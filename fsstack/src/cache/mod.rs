@@ -1,12 +1,13 @@
 //! A block cache with the application's own policy, and one for all threads and files of a server.
 //!
-//! For files and images that are not wholly in memory, and whose owner knows better than the kernel what will be wanted. A
-//! look-up never waits: it gives the block, or a [`Fill`] that says what to read and where to put it; whoever reads it (in
-//! place, in a helper thread, by io_uring) hands the fill back. Two look-ups of a missing block give one fill.
+//! For files and images that are not wholly in memory, and whose owner knows better than the kernel what will
+//! be wanted. A look-up never waits: it gives the block, or a [`Fill`] that says what to read and where to
+//! put it; whoever reads it (in place, in a helper thread, by io_uring) hands the fill back. Two look-ups of
+//! a missing block give one fill.
 //!
-//! Blocks are buffers of [`runtime::buffer`]: the network sends from them, and a frame whose block is held for a
-//! retransmission is not given up. [`FileCache`] is what a server uses of it: blocks by file, read for whoever needs one first,
-//! while the loop goes on ([`reads`]).
+//! Blocks are buffers of [`runtime::buffer`]: the network sends from them, and a frame whose block is held
+//! for a retransmission is not given up. [`FileCache`] is what a server uses of it: blocks by file, read for
+//! whoever needs one first, while the loop goes on ([`reads`]).
 
 mod file_cache;
 mod frame;
@@ -30,8 +31,8 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use unit::{UnitId, Units};
 
-/// Frames of one block each, and the policy that says which one to give up. Blocks are called by `K`: their number on one
-/// device, or whatever names one.
+/// Frames of one block each, and the policy that says which one to give up. Blocks are called by `K`: their
+/// number on one device, or whatever names one.
 #[derive(Debug)]
 pub struct BlockCache<P, K = u64> {
     pool: Pool,
@@ -189,7 +190,8 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         Lookup::Missing(Fill { frame, block, told, unit: None, buffer, is_clean: false })
     }
 
-    /// Two fills are of one group: it is one unit of replacement, of which the policy is told as of the first.
+    /// Two fills are of one group: it is one unit of replacement, of which the policy is told as of the
+    /// first.
     pub fn join(&mut self, first: &mut Fill<K>, other: &mut Fill<K>) {
         if other.unit.is_some() {
             return;
@@ -259,7 +261,8 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         buffer.map(|buffer| (id, buffer))
     }
 
-    /// Gives up what the policy says, and gives a frame of it with its memory; the others, if there are, are free then.
+    /// Gives up what the policy says, and gives a frame of it with its memory; the others, if there are, are
+    /// free then.
     fn give_up(&mut self) -> Option<(FrameId, Buffer)> {
         let (frames, units) = (&self.frames, &self.units);
         let may_go = |id: FrameId| frames[id.index()].is_evictable();
@@ -275,8 +278,9 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
                 self.stats.given_up += 1;
             }
             let thawed = match frame.state {
-                // Evictable means that nobody else has it, so its memory can be used again. Should a policy name a frame
-                // that it was told not to, the reader keeps the memory, and the frame waits for it.
+                // Evictable means that nobody else has it, so its memory can be used again. Should a policy
+                // name a frame that it was told not to, the reader keeps the memory, and the frame waits for
+                // it.
                 FrameState::Filled(block) => block.thaw().ok(),
                 FrameState::Empty | FrameState::Filling => None,
             };
@@ -288,7 +292,8 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         given
     }
 
-    /// The frames that go with `victim`. Of a unit those that nobody holds; the policy is told of the others anew.
+    /// The frames that go with `victim`. Of a unit those that nobody holds; the policy is told of the others
+    /// anew.
     fn give_up_with(&mut self, victim: FrameId) -> Vec<FrameId> {
         let Some(unit) = self.frames[victim.index()].unit else { return vec![victim] };
         let held: Vec<FrameId> = self.units.frames(unit).to_vec();

@@ -1,6 +1,7 @@
-//! Units of replacement: frames whose blocks were read together, as a page and what it embeds (S1, "Server Operating Systems",
-//! section 4.3). Of the frames of a unit the policy knows one, its leader, for all of them: a use of any is a use of that, and
-//! if it is to go, all go that nobody holds. What is held goes on as a smaller unit.
+//! Units of replacement: frames whose blocks were read together, as a page and what it embeds (S1, "Server
+//! Operating Systems", section 4.3). Of the frames of a unit the policy knows one, its leader, for all of
+//! them: a use of any is a use of that, and if it is to go, all go that nobody holds. What is held goes on as
+//! a smaller unit.
 
 use super::policy::{FrameId, Told};
 use slab::Slab;

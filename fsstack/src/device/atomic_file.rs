@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 /// A file on its way to the name `target`; [`AtomicFile::publish`] gives it that name in one step.
 ///
-/// Until then it has no name at all where the file system can do that (`O_TMPFILE`), so that nothing is left of it however
-/// the process ends; elsewhere a temporary one, which goes when this is dropped. Whoever has the old file open (or mapped)
-/// keeps the old bytes: a published image is never written again.
+/// Until then it has no name at all where the file system can do that (`O_TMPFILE`), so that nothing is left
+/// of it however the process ends; elsewhere a temporary one, which goes when this is dropped. Whoever has
+/// the old file open (or mapped) keeps the old bytes: a published image is never written again.
 #[derive(Debug)]
 pub struct AtomicFile {
     device: FileDevice,

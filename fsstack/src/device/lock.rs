@@ -1,8 +1,8 @@
-//! Locks on ranges of a file, between processes and between openings of one process. Holds `unsafe`: a system call that no
-//! wrapper has.
+//! Locks on ranges of a file, between processes and between openings of one process. Holds `unsafe`: a system
+//! call that no wrapper has.
 //!
-//! Open file description locks (`fcntl(2)`): they end with the last handle of the opening, so with the process, and those of
-//! one opening never keep each other out.
+//! Open file description locks (`fcntl(2)`): they end with the last handle of the opening, so with the
+//! process, and those of one opening never keep each other out.
 
 use std::fs::File;
 use std::io;
@@ -18,8 +18,8 @@ pub struct RangeLock {
 }
 
 impl RangeLock {
-    /// Locks a range against [`RangeLock::exclusive`] of others; `None` if somebody has it for himself. The file must be open
-    /// for reading.
+    /// Locks a range against [`RangeLock::exclusive`] of others; `None` if somebody has it for himself. The
+    /// file must be open for reading.
     ///
     /// # Errors
     /// What the system says.
@@ -27,8 +27,8 @@ impl RangeLock {
         RangeLock::take(file, start, len, libc::F_RDLCK)
     }
 
-    /// Locks a range for nobody but this opening of the file, which must be open for writing; `None` if somebody has a lock
-    /// on any byte of it.
+    /// Locks a range for nobody but this opening of the file, which must be open for writing; `None` if
+    /// somebody has a lock on any byte of it.
     ///
     /// # Errors
     /// What the system says.
@@ -84,8 +84,8 @@ fn describe(start: u64, len: u64, kind: i32) -> io::Result<libc::flock> {
 }
 
 fn call(file: &File, command: i32, lock: &mut libc::flock) -> io::Result<()> {
-    // SAFETY: the descriptor is that of an open file, and the kernel reads and writes one `flock` at the pointer, which is
-    // one, and lives through the call.
+    // SAFETY: the descriptor is that of an open file, and the kernel reads and writes one `flock` at the
+    // pointer, which is one, and lives through the call.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, std::ptr::from_mut(lock)) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),

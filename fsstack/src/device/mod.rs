@@ -43,7 +43,8 @@ pub trait DeviceMut: Device {
     /// Whatever the device says; then nothing is known about any write since the last sync.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Gives back the space of bytes that nobody will read again; what stands there afterwards is zeros, or as before.
+    /// Gives back the space of bytes that nobody will read again; what stands there afterwards is zeros, or
+    /// as before.
     ///
     /// # Errors
     /// Whatever the device says.

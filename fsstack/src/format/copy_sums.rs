@@ -1,4 +1,5 @@
-//! Contents that are copied to where they stay, and summed in the same loop: what a network brings is read once.
+//! Contents that are copied to where they stay, and summed in the same loop: what a network brings is read
+//! once.
 
 use std::sync::LazyLock;
 

@@ -83,8 +83,8 @@ pub struct Record {
     pub path_bytes: u32,
     /// Offset of the path in the path heap.
     pub path_offset: u64,
-    /// Who asks for this file will ask for what lies from its contents on, up to so many bytes; 0 if nothing is known of it.
-    /// Not stored with another name of a file: it has that of the file.
+    /// Who asks for this file will ask for what lies from its contents on, up to so many bytes; 0 if nothing
+    /// is known of it. Not stored with another name of a file: it has that of the file.
     pub group_bytes: u64,
     /// Of another name of a file (a hard link): the inode of its first name, which says the same of the
     /// contents.

@@ -1,8 +1,9 @@
-//! A CRC32C of each page of the data region, and since version 3 of the metadata, so that any part of it can be checked when it
-//! is read, padding included.
+//! A CRC32C of each page of the data region, and since version 3 of the metadata, so that any part of it can
+//! be checked when it is read, padding included.
 //!
-//! Entry `i` is of the 4096 bytes from `(i + 1) * 4096` on: the data region begins with the second block. The table stands apart
-//! from the pages, so a page that was written to another's place does not have its sum there.
+//! Entry `i` is of the 4096 bytes from `(i + 1) * 4096` on: the data region begins with the second block. The
+//! table stands apart from the pages, so a page that was written to another's place does not have its sum
+//! there.
 
 use super::BadImage;
 use super::layout::{BLOCK_BYTES, get_u32};
@@ -50,8 +51,8 @@ impl PageSummer {
     }
 }
 
-/// Checks whole pages of an image, which stand at `offset`, a multiple of the page size, against `table`. Pages that have no entry
-/// are passed over.
+/// Checks whole pages of an image, which stand at `offset`, a multiple of the page size, against `table`.
+/// Pages that have no entry are passed over.
 ///
 /// # Errors
 /// The first page that does not have its sum.

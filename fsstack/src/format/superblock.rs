@@ -70,7 +70,8 @@ pub enum SectionKind {
     Paths,
     /// Hash table from path to inode.
     Index,
-    /// A checksum of each page of the data region, since version 2; and of the tables before this one, since version 3.
+    /// A checksum of each page of the data region, since version 2; and of the tables before this one, since
+    /// version 3.
     PageSums,
 }
 

@@ -1,5 +1,5 @@
-//! Where the contents of an open image come from: memory of our own, blocks that are read when they are wanted, or the
-//! kernel's pages. Holds the one `unsafe` of the crate.
+//! Where the contents of an open image come from: memory of our own, blocks that are read when they are
+//! wanted, or the kernel's pages. Holds the one `unsafe` of the crate.
 
 use super::validate::Metadata;
 use super::{InodeId, OpenError, OpenOptions};
@@ -18,7 +18,8 @@ use std::sync::Arc;
 /// Images up to this size are copied by [`Access::Auto`].
 const AUTO_COPY_BYTES: u64 = 64 << 20;
 
-/// Images from this size on that are in memory lie in a file there, which the kernel can send from without a copy.
+/// Images from this size on that are in memory lie in a file there, which the kernel can send from without a
+/// copy.
 const MIN_FILE_BYTES: usize = 64 << 10;
 
 /// What is kept of an image that is read by blocks, if nothing else is said.
@@ -84,8 +85,8 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// A file, of whose first extent or another something is read. What is wanted with it lies behind its beginning: its
-    /// group, and of itself so much as is one reading.
+    /// A file, of whose first extent or another something is read. What is wanted with it lies behind its
+    /// beginning: its group, and of itself so much as is one reading.
     pub(super) fn file(number: u32, record: &Record, extent: &Extent) -> Owner {
         let wanted = record.group_bytes.max(extent.len.min(ONE_READING_BYTES));
         Owner {
@@ -239,14 +240,14 @@ impl Data {
         &self.bytes[at as usize..(at + record.aux_bytes()) as usize]
     }
 
-    /// Bytes of a resident image, whose bounds were checked against its length when it was opened; `None` if it is read by
-    /// blocks.
+    /// Bytes of a resident image, whose bounds were checked against its length when it was opened; `None` if
+    /// it is read by blocks.
     pub(super) fn slice(&self, offset: u64, len: u64) -> Option<&[u8]> {
         self.is_resident().then(|| &self.bytes[offset as usize..(offset + len) as usize])
     }
 
-    /// From 1 to `len` bytes, not 0, from `offset` on, within the bounds that were checked: all of them, or up to the end
-    /// of a block.
+    /// From 1 to `len` bytes, not 0, from `offset` on, within the bounds that were checked: all of them, or
+    /// up to the end of a block.
     pub(super) fn read(
         &self,
         (offset, len): (u64, u64),

@@ -1,5 +1,5 @@
-//! An image that is opened without reading its metadata: what a look-up needs is read when it is made, by blocks that the
-//! cache keeps, and checked where it is used.
+//! An image that is opened without reading its metadata: what a look-up needs is read when it is made, by
+//! blocks that the cache keeps, and checked where it is used.
 //!
 //! ```text
 //!   open     superblock, and the sums of pages          4 bytes for each 4096: the only work that grows with the image
@@ -7,10 +7,10 @@
 //!            each page against its sum when it is read; each record against what it is used for
 //! ```
 //!
-//! For images of version 3 and later, whose page sums cover the metadata. [`super::Image`] proves that the whole is a tree, and
-//! is what changes, lists and checks images; this serves them. A hostile image can give any of its bytes as any file's, which
-//! is all that its maker could do anyhow: no record leads out of the image, to more memory than [`MAX_AREA_BYTES`], or to more
-//! than a few reads.
+//! For images of version 3 and later, whose page sums cover the metadata. [`super::Image`] proves that the
+//! whole is a tree, and is what changes, lists and checks images; this serves them. A hostile image can give
+//! any of its bytes as any file's, which is all that its maker could do anyhow: no record leads out of the
+//! image, to more memory than [`MAX_AREA_BYTES`], or to more than a few reads.
 
 use super::data::{Blocks, Owner};
 use super::validate;
@@ -33,7 +33,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Larger areas are not read: their files have no heads made beforehand and no stored sums. Enough for files of 2 GiB.
+/// Larger areas are not read: their files have no heads made beforehand and no stored sums. Enough for files
+/// of 2 GiB.
 const MAX_AREA_BYTES: u64 = 16 << 20;
 
 /// Whose the metadata are, for the cache: nobody's, and small, so that they stay.
@@ -138,7 +139,8 @@ impl LazyImage {
     /// As [`LazyImage::find`], as far as it gets by `reader`.
     ///
     /// # Errors
-    /// As [`LazyImage::find`]; [`io::ErrorKind::WouldBlock`] if something is needed that is being read: ask again when woken.
+    /// As [`LazyImage::find`]; [`io::ErrorKind::WouldBlock`] if something is needed that is being read: ask
+    /// again when woken.
     pub fn look_up(
         self: &Arc<Self>,
         path: &[u8],
@@ -223,8 +225,8 @@ impl LazyImage {
             );
         }
         if let Some(first) = extents.first() {
-            // The area lies before or among what is wanted with the file: all of it by one reading. What cannot be read of the
-            // contents is told by who wants these.
+            // The area lies before or among what is wanted with the file: all of it by one reading. What
+            // cannot be read of the contents is told by who wants these.
             let is_before =
                 first.offset.checked_sub(record.aux_offset).is_some_and(|gap| gap <= MAX_AREA_BYTES);
             let from = if is_before { record.aux_offset } else { first.offset };
@@ -386,7 +388,8 @@ impl LazyFile {
         StoredSums::new(sums.as_chunks().0, self.image.superblock.sum_block_bytes, offset)
     }
 
-    /// Bytes from `offset` on, at most `len`: as many as lie together, and nothing from the end on. May wait for the file.
+    /// Bytes from `offset` on, at most `len`: as many as lie together, and nothing from the end on. May wait
+    /// for the file.
     ///
     /// # Errors
     /// If they cannot be read, or, verified, are not those that were packed.

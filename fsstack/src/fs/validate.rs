@@ -293,8 +293,8 @@ pub(crate) fn load_superblock(device: &dyn Device) -> Result<Superblock, OpenErr
     Ok(Unchecked::new(&block, 0).check(image_bytes)?)
 }
 
-/// What can be said of an inode by itself: its application area lies in the data region, its sums are as many as they must be, it
-/// has no more extents than a file may have.
+/// What can be said of an inode by itself: its application area lies in the data region, its sums are as many
+/// as they must be, it has no more extents than a file may have.
 pub(super) fn check_record(superblock: &Superblock, i: usize, record: &Record) -> Result<(), BadImage> {
     let bad =
         |what: &str, expected: String, found: String| Err(bad_inode(superblock, i, what, expected, found));

@@ -1,9 +1,9 @@
 //! Writes an image as a stream: contents first, in the order in which they are given, then the metadata, and
 //! the superblock last of all.
 //!
-//! Equal calls give equal bytes. What is given together lies together: a file's application area and sums
-//! end where its contents begin, so that one reading brings what is sent first and what follows it; of files
-//! that are not looked through before they are written ([`MAX_AHEAD_BYTES`]) they follow. Small files are packed
+//! Equal calls give equal bytes. What is given together lies together: a file's application area and sums end
+//! where its contents begin, so that one reading brings what is sent first and what follows it; of files that
+//! are not looked through before they are written ([`MAX_AHEAD_BYTES`]) they follow. Small files are packed
 //! cache line by cache line. The order of the calls is the layout on the disk.
 
 use super::groups::Groups;
@@ -302,8 +302,8 @@ impl<D: DeviceMut> Builder<D> {
         self.insert_file(path, mtime, (offset, aux_offset, aux_crc), &sums, &app)
     }
 
-    /// As [`Builder::file`], of contents in memory whose sums were made when they came: nothing is read but to be written.
-    /// Sums that are not theirs make an image that `fsck` complains of.
+    /// As [`Builder::file`], of contents in memory whose sums were made when they came: nothing is read but
+    /// to be written. Sums that are not theirs make an image that `fsck` complains of.
     ///
     /// # Errors
     /// As [`Builder::file`].

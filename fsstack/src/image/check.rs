@@ -133,7 +133,8 @@ fn check_contents(image: &Image, inode: Inode<'_>, report: &mut Report) {
                 sums.update(bytes.bytes());
                 offset += bytes.len() as u64;
             }
-            // The extents add up to the size, so the file cannot be read or was cut. What is missing is told below.
+            // The extents add up to the size, so the file cannot be read or was cut. What is missing is told
+            // below.
             _ => break,
         }
     }

@@ -114,8 +114,8 @@ impl SegmentBuilder {
         self.blobs == 0
     }
 
-    /// Takes in the contents of a node that are in memory only, or all of one that lies in segments that are to go. Gives
-    /// what the journal refers to.
+    /// Takes in the contents of a node that are in memory only, or all of one that lies in segments that are
+    /// to go. Gives what the journal refers to.
     pub(super) fn take(
         &mut self,
         path: &Arc<[u8]>,

@@ -125,7 +125,8 @@ impl Generation {
         self.segments.len()
     }
 
-    /// What stands at a path: names joined by `/`, one leading slash allowed; a trailing one asks for a directory.
+    /// What stands at a path: names joined by `/`, one leading slash allowed; a trailing one asks for a
+    /// directory.
     pub fn find(&self, path: impl AsRef<[u8]>) -> Option<Entry<'_>> {
         let path = path.as_ref();
         let path = path.strip_prefix(b"/").unwrap_or(path);
@@ -153,7 +154,8 @@ impl Generation {
         self.segments.iter().any(|segment| Arc::ptr_eq(&segment.image, image))
     }
 
-    /// Checks every segment to its last byte. `progress` is told the bytes read so far, of [`Generation::segment_bytes`].
+    /// Checks every segment to its last byte. `progress` is told the bytes read so far, of
+    /// [`Generation::segment_bytes`].
     pub fn check(&self, mut progress: impl FnMut(u64)) -> Checked {
         let mut checked = Checked { segments: self.segments.len() as u64, ..Checked::default() };
         let mut before = 0;
@@ -268,8 +270,8 @@ impl<'a> Entry<'a> {
         children.map(move |(path, node)| Entry { generation, path, node })
     }
 
-    /// Bytes from `offset` on, at most `len`: as many as lie together, and nothing from the end of the file on. May wait for
-    /// the device.
+    /// Bytes from `offset` on, at most `len`: as many as lie together, and nothing from the end of the file
+    /// on. May wait for the device.
     ///
     /// # Errors
     /// If this is a directory, or the bytes cannot be read.
@@ -277,7 +279,8 @@ impl<'a> Entry<'a> {
         self.node.fetch(offset, len)
     }
 
-    /// The image and the inode in it that the file is, if it lies whole in one segment with its time and application area.
+    /// The image and the inode in it that the file is, if it lies whole in one segment with its time and
+    /// application area.
     pub fn packed(self) -> Option<(&'a Arc<Image>, Inode<'a>)> {
         match self.node {
             Node::Whole(blob) => Some((&blob.segment.image, blob.inode())),

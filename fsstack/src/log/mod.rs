@@ -1,13 +1,14 @@
-//! An image that changes: a file of sealed segments, each an image of its own, and two superblocks that take turns in naming
-//! them (`docs/log-format.md`).
+//! An image that changes: a file of sealed segments, each an image of its own, and two superblocks that take
+//! turns in naming them (`docs/log-format.md`).
 //!
 //! ```text
 //!   Log (one writer)    changes in memory ── sync ──▶ segment, flush, superblock, flush ──▶ Generation n + 1
 //!   Generation          what readers have: a tree that never changes, whose segments stay as long as it does
 //! ```
 //!
-//! [`Generation::open`] reads logs and plain images alike. [`Log`] writes: changes are done in memory and wait for nothing;
-//! [`Log::sync`] makes all of them durable at once, or none. Its owner decides by [`policy`].
+//! [`Generation::open`] reads logs and plain images alike. [`Log`] writes: changes are done in memory and
+//! wait for nothing; [`Log::sync`] makes all of them durable at once, or none. Its owner decides by
+//! [`policy`].
 
 use crate::device::FileDevice;
 use crate::fs::OpenError;
@@ -39,8 +40,8 @@ pub use segment::SegmentKind;
 pub use usage::Usage;
 pub use writer::{Log, Receipt};
 
-/// What tells one state of an image from the next: which file has its name, and the generation of a log, or when a plain one
-/// was written.
+/// What tells one state of an image from the next: which file has its name, and the generation of a log, or
+/// when a plain one was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     file: (u64, u64),

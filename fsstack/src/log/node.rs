@@ -38,7 +38,8 @@ impl Contents {
         }
     }
 
-    /// Tells the sums of what is there, which were made on the way: they are taken as they are, and nobody makes them again.
+    /// Tells the sums of what is there, which were made on the way: they are taken as they are, and nobody
+    /// makes them again.
     #[must_use]
     pub fn with_sums(mut self, sums: KnownSums) -> Contents {
         self.sums = (sums.len == self.len).then(|| Arc::new(sums));

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
-    /// By whole path; the root is there always. A directory stands before what is in it, though not all of that next to it:
-    /// `a`, `a-b`, `a/c`.
+    /// By whole path; the root is there always. A directory stands before what is in it, though not all of
+    /// that next to it: `a`, `a-b`, `a/c`.
     places: RedBlackTreeMapSync<Arc<[u8]>, Standing>,
     several: RedBlackTreeMapSync<SeveralId, Several>,
     next: u64,
@@ -236,7 +236,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether the nearest thing above that is there is no directory, or nothing is wrong but that some are missing.
+    /// Whether the nearest thing above that is there is no directory, or nothing is wrong but that some are
+    /// missing.
     fn missing_parent(&self, path: &[u8]) -> ChangeError {
         let mut at = path;
         while let Some((parent, _)) = path::split_parent(at) {

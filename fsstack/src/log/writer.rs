@@ -91,7 +91,8 @@ impl Log {
         Log::open(path, options)
     }
 
-    /// Turns the plain image at `path` into a log that begins with it: copies it once, into a file that takes its name.
+    /// Turns the plain image at `path` into a log that begins with it: copies it once, into a file that takes
+    /// its name.
     ///
     /// # Errors
     /// If it is no sound image, or a file cannot be written.
@@ -216,8 +217,9 @@ impl Log {
         self.written_bytes
     }
 
-    /// How many segments commits have left out since the log was opened. Their space is free once nobody has a generation, or
-    /// a file, that they are in: who keeps one for long should look at this, and take it from a newer one.
+    /// How many segments commits have left out since the log was opened. Their space is free once nobody has
+    /// a generation, or a file, that they are in: who keeps one for long should look at this, and take it
+    /// from a newer one.
     pub fn dropped_segments(&self) -> u64 {
         self.dropped_segments
     }
@@ -231,11 +233,12 @@ impl Log {
         self.durable = self.change;
     }
 
-    /// Makes all changes durable, at once or not at all, and gives the number of the generation that has them. Waits for the
-    /// device.
+    /// Makes all changes durable, at once or not at all, and gives the number of the generation that has
+    /// them. Waits for the device.
     ///
     /// # Errors
-    /// What the device says. The changes are in memory still, to be tried again or reverted, unless [`LogError::Lost`].
+    /// What the device says. The changes are in memory still, to be tried again or reverted, unless
+    /// [`LogError::Lost`].
     pub fn sync(&mut self) -> Result<u64, LogError> {
         if self.is_lost {
             return Err(LogError::Lost);
@@ -395,7 +398,8 @@ impl Log {
         self.retired.extend(gone.map(|(place, segment)| (place, Arc::downgrade(&segment.image))));
     }
 
-    /// Which segments are to be copied together in the next commit, or `None` if its journal says only what is new.
+    /// Which segments are to be copied together in the next commit, or `None` if its journal says only what
+    /// is new.
     fn choose_to_gather(&mut self) -> Option<HashSet<u64>> {
         let many = self.superblock.segments.len() + self.staged.len() >= MANY_SEGMENTS;
         let total = self.superblock.total_bytes();

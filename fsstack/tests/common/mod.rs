@@ -74,7 +74,8 @@ pub fn open(bytes: Vec<u8>) -> Result<Image, fsstack::OpenError> {
     Image::from_bytes(bytes, &OpenOptions::default())
 }
 
-/// Gives a forged image valid checksums again, those of pages of the metadata included: what an attacker would do.
+/// Gives a forged image valid checksums again, those of pages of the metadata included: what an attacker
+/// would do.
 pub fn reseal_with(bytes: &mut [u8], superblock: &mut Superblock) {
     let sums = superblock.section(SectionKind::PageSums).offset;
     // None, if they do not lie in the image.

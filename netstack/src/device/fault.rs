@@ -1,5 +1,5 @@
-//! Bad links: drops, duplicates, corruption and reordering, in front of any device, decided by a seed so that a failure
-//! can be had again.
+//! Bad links: drops, duplicates, corruption and reordering, in front of any device, decided by a seed so that
+//! a failure can be had again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,8 +20,8 @@ pub struct Faults {
     pub drop: f64,
     /// The frame comes twice.
     pub duplicate: f64,
-    /// One bit of the frame is wrong. Where the checksum was left to the device, which would have seen the bit's
-    /// change as damage of the frame check sequence, the frame is lost instead.
+    /// One bit of the frame is wrong. Where the checksum was left to the device, which would have seen the
+    /// bit's change as damage of the frame check sequence, the frame is lost instead.
     pub corrupt: f64,
     /// The frame is held back for [`Faults::reorder_delay`], and others overtake it.
     pub reorder: f64,
@@ -41,7 +41,8 @@ impl Faults {
 
     /// What befalls the next frame of `len` bytes.
     pub(super) fn decide(&self, random: &mut Random, len: usize) -> Verdict {
-        // Every frame takes the same number of draws, so that one probability's change leaves other choices alone.
+        // Every frame takes the same number of draws, so that one probability's change leaves other choices
+        // alone.
         let draws = [(); 4].map(|()| random.unit());
         let bit = random.below(len as u64 * 8);
         Verdict {
@@ -63,7 +64,8 @@ pub(super) struct Verdict {
     pub(super) hold: bool,
 }
 
-/// A small generator of random numbers for simulations (SplitMix64, Steele, Lea and Flood 2014). Not for secrets.
+/// A small generator of random numbers for simulations (SplitMix64, Steele, Lea and Flood 2014). Not for
+/// secrets.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: u64,
@@ -243,7 +245,8 @@ impl<D: Device> Device for FaultDevice<D> {
             }
             let Some(received) = self.inner.receive(now)? else { return Ok(None) };
             let verdict = self.faults.decide(&mut self.random, received.bytes.len());
-            // A kernel that left the checksum out would believe a damaged frame; a real link would have lost it.
+            // A kernel that left the checksum out would believe a damaged frame; a real link would have lost
+            // it.
             let unprotected = received.checksum != RxChecksum::Unknown;
             if verdict.drop || (verdict.corrupt.is_some() && unprotected) {
                 self.rx_dropped += 1;

@@ -12,8 +12,8 @@ use crate::wire::{EtherType, Protocol, checksum, ethernet, ipv4, ipv6, tcp, udp}
 
 /// Builds frames in a buffer of its own: headers, then payload copied and summed, then the TCP checksum.
 ///
-/// With a [`Transfer`] copying and summing are one engine run. Without, they are two passes: for tracers and simulated
-/// wires, where nothing is measured.
+/// With a [`Transfer`] copying and summing are one engine run. Without, they are two passes: for tracers and
+/// simulated wires, where nothing is measured.
 #[derive(Debug, Default)]
 pub struct FrameBuilder {
     transfer: Option<Transfer>,
@@ -36,15 +36,15 @@ impl FrameBuilder {
         Transfers::default().checksum(None).map(FrameBuilder::with_transfer).map_err(io::Error::other)
     }
 
-    /// The frame with its checksums, after `prefix` (a header of the device's own). A segment size in the transmission
-    /// is not looked at: it must be one frame.
+    /// The frame with its checksums, after `prefix` (a header of the device's own). A segment size in the
+    /// transmission is not looked at: it must be one frame.
     #[inline]
     pub fn build(&mut self, prefix: &[u8], transmission: &Transmission<'_>) -> &mut [u8] {
         self.build_with(prefix, transmission, transmission.tcp_start)
     }
 
-    /// As [`FrameBuilder::build`], but a checksum that is left to the device stays as it is; several frames in one, if it
-    /// cuts them.
+    /// As [`FrameBuilder::build`], but a checksum that is left to the device stays as it is; several frames
+    /// in one, if it cuts them.
     #[inline]
     pub(super) fn build_for(&mut self, prefix: &[u8], transmission: &Transmission<'_>) -> &mut [u8] {
         let ours = transmission.tcp_start.filter(|_| transmission.offload.checksum.is_none());
@@ -69,8 +69,8 @@ impl FrameBuilder {
         &mut self.frame[..len]
     }
 
-    /// Writes the frame to memory of the device's. A checksum that is left to the device stays as it is. `frame` has
-    /// just the transmission's length.
+    /// Writes the frame to memory of the device's. A checksum that is left to the device stays as it is.
+    /// `frame` has just the transmission's length.
     #[inline]
     pub fn build_into(&self, transmission: &Transmission<'_>, frame: &mut [u8]) {
         let ours = transmission.tcp_start.filter(|_| transmission.offload.checksum.is_none());

@@ -1,13 +1,13 @@
-//! An emulated network adapter whose transmit buffer has a layout (`lance`: sixteen bytes, then a hole of sixteen), in
-//! front of another device.
+//! An emulated network adapter whose transmit buffer has a layout (`lance`: sixteen bytes, then a hole of
+//! sixteen), in front of another device.
 //!
 //! ```text
 //!   headers, payload --one engine run: gather, sum, stripe--> adapter's buffer --read back--> frame --> inner device
 //! ```
 //!
-//! The host's half is what a driver for such an adapter does, and what composing loops at run time is for: gathering
-//! the pieces, the Internet checksum and the striping are one loop. The adapter's half, which hardware would do, reads its
-//! buffer and sends. Frames that arrive are passed through untouched.
+//! The host's half is what a driver for such an adapter does, and what composing loops at run time is for:
+//! gathering the pieces, the Internet checksum and the striping are one loop. The adapter's half, which
+//! hardware would do, reads its buffer and sends. Frames that arrive are passed through untouched.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -73,7 +73,8 @@ impl<D: Device> LayoutDevice<D> {
         &self.inner
     }
 
-    /// The host's half: fills the adapter's buffer. Gives how much of it is used; `None` if the frame does not fit.
+    /// The host's half: fills the adapter's buffer. Gives how much of it is used; `None` if the frame does
+    /// not fit.
     fn fill(&mut self, transmission: &Transmission<'_>) -> Option<usize> {
         let made;
         let mut pieces: SmallVec<[Piece<'_>; 8]> = SmallVec::new();
@@ -88,8 +89,8 @@ impl<D: Device> LayoutDevice<D> {
         }
         let copied = self.transfer.copy_sum(&pieces, &mut self.buffer).ok()?;
         if let Some(tcp_start) = transmission.tcp_start.map(usize::from) {
-            // The loop summed the whole frame: take off what stands before TCP, an even number of bytes. The field holds
-            // the pseudo-header's sum, so that is in.
+            // The loop summed the whole frame: take off what stands before TCP, an even number of bytes. The
+            // field holds the pseudo-header's sum, so that is in.
             let before = checksum::sum(&transmission.headers[..tcp_start]);
             let sum = checksum::add(copied.sum, !before);
             let field = (!sum).to_be_bytes();

@@ -4,12 +4,13 @@
 //!   stack -> Transmission -> [Pcap tracer] -> [Fault] -> [Layout: emulated NIC buffer] -> Tap | Ring | Xdp | Packet | Wire
 //! ```
 //!
-//! A device takes a [`Transmission`] (headers, payload pieces, what is left to do) and does with it the best it can: a
-//! TAP device with offloads writes the pieces as they stand, one system call for up to 64 KB of TCP payload; a device
-//! without has them put into a frame by a [`frame::FrameBuilder`], copied and summed in one engine run. Devices stack:
-//! a tracer, a fault injector and an emulated network adapter wrap any other.
+//! A device takes a [`Transmission`] (headers, payload pieces, what is left to do) and does with it the best
+//! it can: a TAP device with offloads writes the pieces as they stand, one system call for up to 64 KB of TCP
+//! payload; a device without has them put into a frame by a [`frame::FrameBuilder`], copied and summed in one
+//! engine run. Devices stack: a tracer, a fault injector and an emulated network adapter wrap any other.
 //!
-//! A device does no protocol and keeps no time: `now` is an argument for those that emulate delay or write time stamps.
+//! A device does no protocol and keeps no time: `now` is an argument for those that emulate delay or write
+//! time stamps.
 
 use std::fmt;
 use std::io;
@@ -90,8 +91,9 @@ impl Stats {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TransmitError {
-    /// Its payload cannot be read: the file behind a mapping was cut, or its disk has failed. Nothing of it was sent. Who
-    /// sends it again meets the same, so the connection that it is of has to end; others are not concerned.
+    /// Its payload cannot be read: the file behind a mapping was cut, or its disk has failed. Nothing of it
+    /// was sent. Who sends it again meets the same, so the connection that it is of has to end; others are
+    /// not concerned.
     PayloadUnreadable,
     /// The device is of no use any more.
     Device(io::Error),
@@ -211,8 +213,8 @@ impl<D: Device + ?Sized> Device for Box<D> {
     }
 }
 
-/// Whether an error of a device's `transmit` or `receive` is over with the frame that met it: the queue was full, or the
-/// interface refused that frame.
+/// Whether an error of a device's `transmit` or `receive` is over with the frame that met it: the queue was
+/// full, or the interface refused that frame.
 fn is_transient(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     error.kind() == io::ErrorKind::WouldBlock

@@ -1,14 +1,14 @@
-//! AF_PACKET by way of `pnet`: a system call or two a frame and no offloads, but it runs on any interface of the machine.
-//! The portable baseline that faster devices are measured against.
+//! AF_PACKET by way of `pnet`: a system call or two a frame and no offloads, but it runs on any interface of
+//! the machine. The portable baseline that faster devices are measured against.
 //!
-//! The kernel keeps its own stack on the interface, so it must not own the address that we answer for, or it would
-//! reset our connections.
+//! The kernel keeps its own stack on the interface, so it must not own the address that we answer for, or it
+//! would reset our connections.
 //!
-//! **Partial checksums.** A peer on this machine (the far end of a veth pair, a container) leaves checksums to a
-//! network adapter that is not there: its frames arrive here with only the pseudo-header's sum in the checksum field,
-//! and up to 64 KB long. This device cannot see the kernel's note of that, so such segments fail verification and are
-//! dropped, as they must be, since nothing tells them from damaged ones. Switch the *peer's* offloads off:
-//! [`crate::sys::link::set_tx_offload`], or `ethtool -K PEER tx off tso off gso off`.
+//! **Partial checksums.** A peer on this machine (the far end of a veth pair, a container) leaves checksums
+//! to a network adapter that is not there: its frames arrive here with only the pseudo-header's sum in the
+//! checksum field, and up to 64 KB long. This device cannot see the kernel's note of that, so such segments
+//! fail verification and are dropped, as they must be, since nothing tells them from damaged ones. Switch the
+//! *peer's* offloads off: [`crate::sys::link::set_tx_offload`], or `ethtool -K PEER tx off tso off gso off`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -28,8 +28,8 @@ use crate::sys::{link, packet};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ethernet, ipv4};
 
-/// Room for the longest frame: `pnet` cuts longer ones without a word, and its default of 4,096 bytes is too little for
-/// jumbo frames and merged ones.
+/// Room for the longest frame: `pnet` cuts longer ones without a word, and its default of 4,096 bytes is too
+/// little for jumbo frames and merged ones.
 const FRAME_BUFFER_LEN: usize = ethernet::HEADER_LEN + 4 + ipv4::MAX_PACKET_LEN;
 
 /// Socket buffers: a few milliseconds of a fast sender's frames.
@@ -55,7 +55,8 @@ impl PacketDevice {
     /// Opens the Ethernet interface `name`, which must be up.
     ///
     /// # Errors
-    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface.
+    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet
+    /// interface.
     pub fn open(name: &str) -> io::Result<PacketDevice> {
         PacketDevice::open_in(name, None)
     }
@@ -110,8 +111,8 @@ impl PacketDevice {
         })
     }
 
-    /// Has the interface's frames shared with the other devices in the group of that number, each of which gets the flows of its
-    /// share. They join in the order of their shares, at once after they were opened.
+    /// Has the interface's frames shared with the other devices in the group of that number, each of which
+    /// gets the flows of its share. They join in the order of their shares, at once after they were opened.
     ///
     /// # Errors
     /// From the kernel.
@@ -119,8 +120,8 @@ impl PacketDevice {
         packet::join_group(self.socket.as_fd(), number, &share.classic_program())
     }
 
-    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
-    /// layout.
+    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It
+    /// must obey no layout.
     pub fn set_transfer(&mut self, transfer: Transfer) {
         self.builder = FrameBuilder::with_transfer(transfer);
     }

@@ -1,8 +1,8 @@
 //! A tracer: everything that passes a device, written down as a capture file (the classic libpcap format with
 //! nanoseconds, draft-ietf-opsawg-pcap section 4).
 //!
-//! Frames are written as they would be on a wire: where a checksum is left to the device, the trace has it finished, so
-//! that a reader can tell a wrong one. Super-segments are written whole.
+//! Frames are written as they would be on a wire: where a checksum is left to the device, the trace has it
+//! finished, so that a reader can tell a wrong one. Super-segments are written whole.
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -31,8 +31,8 @@ pub struct PcapWriter<W> {
 }
 
 impl<W: Write> PcapWriter<W> {
-    /// Writes the file's header. `origin` is the wall clock's time at [`Instant::ZERO`]; at most `snaplen` bytes of each
-    /// frame are kept.
+    /// Writes the file's header. `origin` is the wall clock's time at [`Instant::ZERO`]; at most `snaplen`
+    /// bytes of each frame are kept.
     ///
     /// # Errors
     /// From `out`.

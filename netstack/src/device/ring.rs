@@ -1,9 +1,11 @@
-//! AF_PACKET rings with virtio-net headers: an existing interface with its offloads, without a system call for each frame.
+//! AF_PACKET rings with virtio-net headers: an existing interface with its offloads, without a system call
+//! for each frame.
 //!
-//! Frames arrive in mapped memory; those to send are put into mapped memory, payload copied once from where the application
-//! has it, and one system call a burst ([`Device::flush`]) sends them. Checksums and segmentation are left to the
-//! interface: over a veth pair nobody does either, and a partial checksum from the far end is known to be one.
-//! Without offloads frames are built in the slot itself, payload copied and summed in one engine run.
+//! Frames arrive in mapped memory; those to send are put into mapped memory, payload copied once from where
+//! the application has it, and one system call a burst ([`Device::flush`]) sends them. Checksums and
+//! segmentation are left to the interface: over a veth pair nobody does either, and a partial checksum from
+//! the far end is known to be one. Without offloads frames are built in the slot itself, payload copied and
+//! summed in one engine run.
 //!
 //! As with [`super::packet`], the kernel keeps its own stack on the interface and must not own our address.
 
@@ -58,8 +60,8 @@ impl RingDevice {
     /// Opens the Ethernet interface `name`, which must be up.
     ///
     /// # Errors
-    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface;
-    /// `ENOMEM` if the kernel has no memory for the rings.
+    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet
+    /// interface; `ENOMEM` if the kernel has no memory for the rings.
     pub fn open(name: &str, offload: bool) -> io::Result<RingDevice> {
         RingDevice::open_in(name, offload, None)
     }
@@ -94,8 +96,8 @@ impl RingDevice {
         })
     }
 
-    /// Has the interface's frames shared with the other devices in the group of that number, each of which gets the flows of its
-    /// share. They join in the order of their shares, at once after they were opened.
+    /// Has the interface's frames shared with the other devices in the group of that number, each of which
+    /// gets the flows of its share. They join in the order of their shares, at once after they were opened.
     ///
     /// # Errors
     /// From the kernel.
@@ -103,8 +105,8 @@ impl RingDevice {
         packet::join_group(self.rings.receive_socket(), number, &share.classic_program())
     }
 
-    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
-    /// layout.
+    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It
+    /// must obey no layout.
     pub fn set_transfer(&mut self, transfer: Transfer) {
         self.builder = FrameBuilder::with_transfer(transfer);
     }
@@ -114,8 +116,8 @@ impl RingDevice {
         &self.name
     }
 
-    /// What the interface does can be switched while it is in use, and what it no longer does, the kernel drops: with the
-    /// queueing discipline passed over, nobody cuts a super-segment in its stead.
+    /// What the interface does can be switched while it is in use, and what it no longer does, the kernel
+    /// drops: with the queueing discipline passed over, nobody cuts a super-segment in its stead.
     fn ask_again(&mut self, now: Instant) {
         if self.offload && now.saturating_since(self.asked_at) >= ASK_INTERVAL {
             self.asked_at = now;

@@ -1,11 +1,12 @@
 //! The TAP device: the kernel at the other end of the cable, with the offloads of its virtio-net header.
 //!
-//! With offloads on, a super-segment of up to 64 KB of payload goes out in one `writev` of header, headers and payload
-//! pieces, with checksum and segmentation left to the kernel (which, being the receiver, does neither); and the
-//! kernel's own super-segments come in whole, with unfinished checksums. With offloads off, both directions are plain
-//! frames of at most the MTU with finished checksums.
+//! With offloads on, a super-segment of up to 64 KB of payload goes out in one `writev` of header, headers
+//! and payload pieces, with checksum and segmentation left to the kernel (which, being the receiver, does
+//! neither); and the kernel's own super-segments come in whole, with unfinished checksums. With offloads off,
+//! both directions are plain frames of at most the MTU with finished checksums.
 //!
-//! Linux `Documentation/networking/tuntap.rst`; header fields as in the virtio specification 1.2, section 5.1.6.
+//! Linux `Documentation/networking/tuntap.rst`; header fields as in the virtio specification 1.2, section
+//! 5.1.6.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -46,8 +47,8 @@ pub struct TapDevice {
 }
 
 impl TapDevice {
-    /// Creates a TAP device, or attaches to the existing one of that name. The interface is left as it is: the caller
-    /// gives the kernel's side an address and sets it up ([`link`]), before or after.
+    /// Creates a TAP device, or attaches to the existing one of that name. The interface is left as it is:
+    /// the caller gives the kernel's side an address and sets it up ([`link`]), before or after.
     ///
     /// # Errors
     /// As [`tun::Tap::open`].
@@ -55,8 +56,8 @@ impl TapDevice {
         TapDevice::of(tun::Tap::open(name)?, offload, random_hardware_addr()?)
     }
 
-    /// The same as one of several queues of the device, for stacks with one address ([`crate::sharing`]): they have the same
-    /// Ethernet address, that of the first, who has none yet.
+    /// The same as one of several queues of the device, for stacks with one address ([`crate::sharing`]):
+    /// they have the same Ethernet address, that of the first, who has none yet.
     ///
     /// # Errors
     /// As [`tun::Tap::open_queue`].
@@ -85,8 +86,8 @@ impl TapDevice {
         })
     }
 
-    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
-    /// layout.
+    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It
+    /// must obey no layout.
     pub fn set_transfer(&mut self, transfer: Transfer) {
         self.builder = FrameBuilder::with_transfer(transfer);
     }

@@ -1,4 +1,5 @@
-//! The virtio-net header: what a frame before it leaves to the other side (virtio specification 1.2, section 5.1.6).
+//! The virtio-net header: what a frame before it leaves to the other side (virtio specification 1.2, section
+//! 5.1.6).
 
 use std::num::NonZeroU16;
 

@@ -1,5 +1,6 @@
-//! A wire in memory with a device at each end: a link with delay, rate and faults that does the same again for the same
-//! seed. The simulator's link, and the last resort of a demonstration where no real device may be had.
+//! A wire in memory with a device at each end: a link with delay, rate and faults that does the same again
+//! for the same seed. The simulator's link, and the last resort of a demonstration where no real device may
+//! be had.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +23,8 @@ pub struct Config {
     pub mtu: u16,
     /// Time from one end to the other.
     pub delay: Duration,
-    /// Random additional delay, up to this. Frames keep their order unless [`Faults::reorder`] says otherwise.
+    /// Random additional delay, up to this. Frames keep their order unless [`Faults::reorder`] says
+    /// otherwise.
     pub jitter: Duration,
     /// Time that one byte takes, in nanoseconds; 0 for an infinitely fast link.
     pub ns_per_byte: u64,
@@ -30,8 +32,8 @@ pub struct Config {
     pub queue_len: usize,
     /// What goes wrong, in both directions.
     pub faults: Faults,
-    /// What the devices do by themselves. Frames with unfinished checksums arrive as [`RxChecksum::Partial`] and
-    /// super-segments arrive whole, as over a TAP device.
+    /// What the devices do by themselves. Frames with unfinished checksums arrive as [`RxChecksum::Partial`]
+    /// and super-segments arrive whole, as over a TAP device.
     pub capabilities: Capabilities,
 }
 

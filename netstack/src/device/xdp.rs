@@ -1,12 +1,13 @@
-//! AF_XDP: an existing interface whose driver, or the kernel right behind it, hands us the frames that an XDP program says are
-//! ours, and leaves the rest to the kernel (the exokernel's packet filter, made by [`crate::handler::xdp::XdpFilter::to_sockets`]).
+//! AF_XDP: an existing interface whose driver, or the kernel right behind it, hands us the frames that an XDP
+//! program says are ours, and leaves the rest to the kernel (the exokernel's packet filter, made by
+//! [`crate::handler::xdp::XdpFilter::to_sockets`]).
 //!
-//! Frames to send are built in the memory that the kernel or the driver reads, payload copied and summed in one engine
-//! run; a burst of them is one system call. Frames that arrive are looked at where they were put.
+//! Frames to send are built in the memory that the kernel or the driver reads, payload copied and summed in
+//! one engine run; a burst of them is one system call. Frames that arrive are looked at where they were put.
 //!
-//! There are no offloads: frames are those of the wire, and checksums are ours. A *peer* on this machine (the far end of a veth
-//! pair) must finish its own: nothing tells here that a sum is the pseudo-header's only, as in [`super::packet`]. The kernel must
-//! not own our address, for it never hears of our connections.
+//! There are no offloads: frames are those of the wire, and checksums are ours. A *peer* on this machine (the
+//! far end of a veth pair) must finish its own: nothing tells here that a sum is the pseudo-header's only, as
+//! in [`super::packet`]. The kernel must not own our address, for it never hears of our connections.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -64,18 +65,18 @@ pub struct XdpDevice {
 }
 
 impl XdpDevice {
-    /// Opens the Ethernet interface `name`, which must be up, with a socket for each queue that the filter has room for. The
-    /// filter, made for sockets and attached to the interface, stays as long as the device.
+    /// Opens the Ethernet interface `name`, which must be up, with a socket for each queue that the filter
+    /// has room for. The filter, made for sockets and attached to the interface, stays as long as the device.
     ///
     /// # Errors
-    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface or the filter
-    /// is not for sockets; `EBUSY` if another process has AF_XDP sockets on it.
+    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet
+    /// interface or the filter is not for sockets; `EBUSY` if another process has AF_XDP sockets on it.
     pub fn open(name: &str, filter: Arc<XdpFilter>) -> io::Result<XdpDevice> {
         XdpDevice::open_part(name, filter, 0, 1)
     }
 
-    /// The same with a part of the queues only: the one of that index, of so many that stacks with one address share
-    /// ([`crate::sharing`]).
+    /// The same with a part of the queues only: the one of that index, of so many that stacks with one
+    /// address share ([`crate::sharing`]).
     ///
     /// # Errors
     /// As [`XdpDevice::open`]; [`io::ErrorKind::InvalidInput`] if there are fewer queues than parts.
@@ -123,8 +124,8 @@ impl XdpDevice {
         })
     }
 
-    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
-    /// layout.
+    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It
+    /// must obey no layout.
     pub fn set_transfer(&mut self, transfer: Transfer) {
         self.builder = FrameBuilder::with_transfer(transfer);
     }

@@ -1,4 +1,5 @@
-//! From what a user says to handlers: names of those that come with us, files, pipelines; parameters that the server knows.
+//! From what a user says to handlers: names of those that come with us, files, pipelines; parameters that the
+//! server knows.
 
 use std::fmt;
 use std::fs;
@@ -51,9 +52,9 @@ impl fmt::Display for LoadError {
 
 impl core::error::Error for LoadError {}
 
-/// The handler that `text` means: `NAME` or `NAME(parameter = value, ..)` of those that come with us, any pipeline of these
-/// and the standard pipes, `FILE.pipe` for what bears the file's name in it, or `FILE.pipe:PIPELINE`. Parameters that
-/// are not given get what `bindings` have for their names.
+/// The handler that `text` means: `NAME` or `NAME(parameter = value, ..)` of those that come with us, any
+/// pipeline of these and the standard pipes, `FILE.pipe` for what bears the file's name in it, or
+/// `FILE.pipe:PIPELINE`. Parameters that are not given get what `bindings` have for their names.
 ///
 /// # Errors
 /// See [`LoadError`].

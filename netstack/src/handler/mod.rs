@@ -1,13 +1,14 @@
-//! Arrival handlers (ASH of *Server Operating Systems*, 2.3): small programs that see a frame before the stack does, and say
-//! what becomes of it. They are pipes ([`pipe_lib::handler`]), so that one from a stranger can neither loop nor look
-//! elsewhere; `docs/handlers.md` is the reference.
+//! Arrival handlers (ASH of *Server Operating Systems*, 2.3): small programs that see a frame before the
+//! stack does, and say what becomes of it. They are pipes ([`pipe_lib::handler`]), so that one from a
+//! stranger can neither loop nor look elsewhere; `docs/handlers.md` is the reference.
 //!
 //! ```text
 //!   device -> XdpFilter: in the kernel, eBPF      -> device's queue
 //!          -> Handlers:  in the driver's turn     -> Stack::handle_frame
 //! ```
 //!
-//! The same handlers run in either place: [`Handlers`] where the driver takes frames in, [`xdp::XdpFilter`] on the interface.
+//! The same handlers run in either place: [`Handlers`] where the driver takes frames in, [`xdp::XdpFilter`]
+//! on the interface.
 
 mod load;
 pub mod xdp;
@@ -75,8 +76,8 @@ impl Handlers {
         self.list.is_empty()
     }
 
-    /// What is to become of a frame that has arrived. After [`Verdict::Answer`], [`Handlers::answer`] goes back; after
-    /// [`Verdict::Steer`], [`Handlers::core`] gets it.
+    /// What is to become of a frame that has arrived. After [`Verdict::Answer`], [`Handlers::answer`] goes
+    /// back; after [`Verdict::Steer`], [`Handlers::core`] gets it.
     pub fn arrived(&mut self, frame: &[u8]) -> Verdict {
         for (handler, stats) in &mut self.list {
             let verdict = handler.judge(frame, &mut self.values);

@@ -1,9 +1,10 @@
 //! Handlers in the kernel: one XDP program on the interface, before its frames cost anybody anything.
 //!
-//! It sees what arrives from the interface's wire. A TAP device's wire is its descriptor: what we write there arrives in the
-//! kernel, and what the kernel sends comes to us, past no XDP program. So this is for interfaces that are heard by AF_PACKET,
-//! whose sockets are behind the program, and by AF_XDP, whose sockets the program itself gives frames to: then the first handler
-//! is the packet filter `ours`, and the kernel keeps what is not for us.
+//! It sees what arrives from the interface's wire. A TAP device's wire is its descriptor: what we write there
+//! arrives in the kernel, and what the kernel sends comes to us, past no XDP program. So this is for
+//! interfaces that are heard by AF_PACKET, whose sockets are behind the program, and by AF_XDP, whose sockets
+//! the program itself gives frames to: then the first handler is the packet filter `ours`, and the kernel
+//! keeps what is not for us.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -67,8 +68,8 @@ impl XdpFilter {
         XdpFilter::with(list, None)
     }
 
-    /// The packet filter of these addresses, which leaves what is for others to the kernel, and behind it the same; but what all
-    /// of them pass goes to the AF_XDP socket of the frame's queue, of so many.
+    /// The packet filter of these addresses, which leaves what is for others to the kernel, and behind it the
+    /// same; but what all of them pass goes to the AF_XDP socket of the frame's queue, of so many.
     ///
     /// # Errors
     /// As of [`XdpFilter::new`].
@@ -105,8 +106,9 @@ impl XdpFilter {
         Ok(XdpFilter { code, map, sockets, answers, empty, link: None })
     }
 
-    /// Lets the interface's frames through the program, for as long as this lives, in the kernel's generic hook. (Drivers
-    /// that run XDP themselves may want more room in their buffers than they have, and AF_PACKET would see frames later.)
+    /// Lets the interface's frames through the program, for as long as this lives, in the kernel's generic
+    /// hook. (Drivers that run XDP themselves may want more room in their buffers than they have, and
+    /// AF_PACKET would see frames later.)
     ///
     /// # Errors
     /// If there is no such interface, or another program is attached to it.
@@ -114,8 +116,9 @@ impl XdpFilter {
         self.attach_to(interface, XdpHook::Generic).map_err(XdpError::Kernel)
     }
 
-    /// The same in the interface's driver, and in the generic hook where the driver does not take the program; and where it is
-    /// that of a veth pair and a handler answers: it hands answers over only while its other end has a program, too.
+    /// The same in the interface's driver, and in the generic hook where the driver does not take the
+    /// program; and where it is that of a veth pair and a handler answers: it hands answers over only while
+    /// its other end has a program, too.
     ///
     /// # Errors
     /// If there is no such interface, or another program is attached to it.
@@ -133,8 +136,8 @@ impl XdpFilter {
     /// The same in one of the hooks.
     ///
     /// # Errors
-    /// If there is no such interface, another program is attached to it, or its driver takes no programs, or not this one
-    /// at its MTU.
+    /// If there is no such interface, another program is attached to it, or its driver takes no programs, or
+    /// not this one at its MTU.
     pub fn attach_to(&mut self, interface: &str, hook: XdpHook) -> io::Result<()> {
         let index = link::get(interface)?.index;
         self.link = Some((self.code.attach(index, hook == XdpHook::Driver)?, hook));
@@ -165,7 +168,8 @@ impl XdpFilter {
         Ok(all)
     }
 
-    /// What the kernel's program says of a frame of 14 bytes or more, run `repeat` times, and nanoseconds a run.
+    /// What the kernel's program says of a frame of 14 bytes or more, run `repeat` times, and nanoseconds a
+    /// run.
     ///
     /// # Errors
     /// Whatever the kernel says.

@@ -6,9 +6,9 @@
 //!                            '-- anybody claims it, or probes for it too --> Refused    '--'-- claimed: defend ----'--'
 //! ```
 //!
-//! The address is used from the first announcement on; a refused one never. It is defended for as long as the stack lives
-//! (section 2.4 (c): who serves at an address gives it up under no circumstances), but no oftener than once in ten
-//! seconds. The machine sends nothing itself: it says what to send, and when.
+//! The address is used from the first announcement on; a refused one never. It is defended for as long as the
+//! stack lives (section 2.4 (c): who serves at an address gives it up under no circumstances), but no oftener
+//! than once in ten seconds. The machine sends nothing itself: it says what to send, and when.
 
 use std::time::Duration;
 
@@ -29,17 +29,19 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// DEFEND_INTERVAL.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a stack does about its IPv4 address before it uses it. Whatever it is, the address is defended later on.
+/// What a stack does about its IPv4 address before it uses it. Whatever it is, the address is defended later
+/// on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddressDetection {
     /// Nothing: for links where nobody else can be.
     #[default]
     None,
-    /// It is announced, and used at once (RFC 5227 section 2.3 alone, as systems do with addresses set by hand).
+    /// It is announced, and used at once (RFC 5227 section 2.3 alone, as systems do with addresses set by
+    /// hand).
     Announce,
-    /// It is asked for first, for 5 to 7 seconds in which nothing is sent or taken in (RFC 5227 section 2.1). If it is
-    /// taken, the stack does not use it: [`crate::stack::Event::AddressRefused`].
+    /// It is asked for first, for 5 to 7 seconds in which nothing is sent or taken in (RFC 5227 section 2.1).
+    /// If it is taken, the stack does not use it: [`crate::stack::Event::AddressRefused`].
     Probe,
 }
 
@@ -86,8 +88,8 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    /// Begins with the first [`Detector::poll`], which is due at once. `random` need not be secret, but another for each
-    /// host, so that hosts that start together do not probe together.
+    /// Begins with the first [`Detector::poll`], which is due at once. `random` need not be secret, but
+    /// another for each host, so that hosts that start together do not probe together.
     pub(crate) fn new(detection: AddressDetection, random: u64) -> Detector {
         let phase = match detection {
             AddressDetection::None => Phase::Settled,
@@ -176,7 +178,8 @@ impl Detector {
         }
     }
 
-    /// Up to [`PROBE_WAIT`], in steps of a millisecond: an LCG's upper bits are random enough to keep hosts apart.
+    /// Up to [`PROBE_WAIT`], in steps of a millisecond: an LCG's upper bits are random enough to keep hosts
+    /// apart.
     fn random_wait(&mut self) -> Duration {
         self.random =
             self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

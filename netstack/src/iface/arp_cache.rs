@@ -1,5 +1,5 @@
-//! Which hardware address a neighbour has (RFC 826, RFC 1122 section 2.3.2); of IPv6 the same, asked for otherwise (RFC 4861
-//! section 7).
+//! Which hardware address a neighbour has (RFC 826, RFC 1122 section 2.3.2); of IPv6 the same, asked for
+//! otherwise (RFC 4861 section 7).
 //!
 //! ```text
 //!   lookup ----------> (unknown) --request--> Incomplete --reply--> Known --60 s--> Stale --request, still used--.
@@ -9,9 +9,9 @@
 //!                                            unreachable for 3 s                                    forgotten
 //! ```
 //!
-//! Bounded, whatever the link says: strangers' gratuitous announcements change entries but never make one, a request
-//! aimed at us may take the place of the least recently used entry, and requests go out once a second at most for each
-//! address. The cache sends nothing itself: it says what to ask, and when.
+//! Bounded, whatever the link says: strangers' gratuitous announcements change entries but never make one, a
+//! request aimed at us may take the place of the least recently used entry, and requests go out once a second
+//! at most for each address. The cache sends nothing itself: it says what to ask, and when.
 //!
 //! Who sends to one neighbour for long keeps a [`Hop`], by which the entry is found without a search.
 
@@ -72,7 +72,8 @@ pub enum Lookup {
 pub enum Action<A> {
     /// Broadcast a request for the address.
     Request(A),
-    /// Ask the hardware address that had it whether it still has it (RFC 1122 section 2.3.2.1 (2), unicast poll).
+    /// Ask the hardware address that had it whether it still has it (RFC 1122 section 2.3.2.1 (2), unicast
+    /// poll).
     Probe(A, EthernetAddress),
     /// The address does not answer: what waits for it may give up.
     Unreachable(A),
@@ -138,8 +139,8 @@ pub struct ArpCache<A = Ipv4Addr> {
     capacity: usize,
     /// A lower bound of all entries' `due`: lets `poll` return at once.
     next_due: Option<Instant>,
-    /// Addresses that were asked for when they lost their entry, and of which [`ArpCache::poll`] has not told yet; no more
-    /// than entries.
+    /// Addresses that were asked for when they lost their entry, and of which [`ArpCache::poll`] has not told
+    /// yet; no more than entries.
     pushed_out: Vec<A>,
 }
 
@@ -190,8 +191,8 @@ impl<A: Neighbor> ArpCache<A> {
         (Lookup::Pending, Hop::NONE)
     }
 
-    /// The hardware address of who `hop` is of; `None` if [`ArpCache::lookup_hop`] has to be asked: that entry
-    /// is gone, routes have changed, or there is no answer.
+    /// The hardware address of who `hop` is of; `None` if [`ArpCache::lookup_hop`] has to be asked: that
+    /// entry is gone, routes have changed, or there is no answer.
     #[inline]
     pub fn find(&mut self, now: Instant, hop: Hop) -> Option<EthernetAddress> {
         let slot = self.slots.get(usize::from(hop.slot))?;
@@ -237,8 +238,8 @@ impl<A: Neighbor> ArpCache<A> {
         }
     }
 
-    /// Takes in the sender's addresses of an ARP packet. `for_us` says that its target is our address: only then may it
-    /// make a new entry (RFC 826's merge flag). Returns whether something waited for this answer.
+    /// Takes in the sender's addresses of an ARP packet. `for_us` says that its target is our address: only
+    /// then may it make a new entry (RFC 826's merge flag). Returns whether something waited for this answer.
     pub fn learn(&mut self, now: Instant, addr: A, hardware_addr: EthernetAddress, for_us: bool) -> bool {
         if !hardware_addr.is_unicast() || !addr.is_one_host() {
             return false;
@@ -256,7 +257,8 @@ impl<A: Neighbor> ArpCache<A> {
                 if for_us {
                     self.insert(addr, Entry { state, due: None, last_used: now });
                 }
-                // Its question may have been pushed out of the table meanwhile: someone may wait all the same.
+                // Its question may have been pushed out of the table meanwhile: someone may wait all the
+                // same.
                 for_us
             }
         }

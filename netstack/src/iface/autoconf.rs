@@ -8,8 +8,8 @@
 //!                                          '-- somebody else has it, or wants it too --> Duplicate: never used
 //! ```
 //!
-//! One prefix and one router at a time: of several the first that is of use, while they last. The machine sends nothing
-//! itself: it says what to send, and when.
+//! One prefix and one router at a time: of several the first that is of use, while they last. The machine
+//! sends nothing itself: it says what to send, and when.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -176,8 +176,8 @@ impl Autoconf {
                 global.prefix = told;
             }
             Some(_) => {}
-            // The rest of the address has 64 bits (RFC 2464 section 4). A deprecated one is not begun with (RFC 4862
-            // section 5.5.4).
+            // The rest of the address has 64 bits (RFC 2464 section 4). A deprecated one is not begun with
+            // (RFC 4862 section 5.5.4).
             None if told.len == 64 && told.valid_s > 0 && told.preferred_s > 0 => {
                 let ours = self.link_local.0.to_bits() & u128::from(u64::MAX);
                 let addr = Ipv6Addr::from_bits(told.prefix.to_bits() | ours);
@@ -348,8 +348,8 @@ mod tests {
         assert_eq!(actions.last(), Some(&(25_000_000, AutoconfAction::Changed)), "{actions:?}");
     }
 
-    /// Of the prefixes of one message, the first that an address can be made of and that is not deprecated; the one in
-    /// use is found again wherever it stands.
+    /// Of the prefixes of one message, the first that an address can be made of and that is not deprecated;
+    /// the one in use is found again wherever it stands.
     #[test]
     fn a_prefix_of_no_use_hides_none_that_is() {
         let mut machine = Autoconf::new(ip(OURS), 0);

@@ -1,7 +1,7 @@
 //! From a segment's four numbers to the connection they name.
 //!
-//! The peer chooses two of the numbers (with many addresses, three), so the hash is keyed (SipHash-1-3 with a secret from
-//! the configuration): nobody outside can aim for one bucket and turn a lookup into a walk.
+//! The peer chooses two of the numbers (with many addresses, three), so the hash is keyed (SipHash-1-3 with a
+//! secret from the configuration): nobody outside can aim for one bucket and turn a lookup into a walk.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -10,7 +10,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::tuple::{Bytes, FourTuple, TupleBytes};
 
-/// A map from connections to whatever is kept of them. One of each family, so that an entry of IPv4's is small.
+/// A map from connections to whatever is kept of them. One of each family, so that an entry of IPv4's is
+/// small.
 #[derive(Clone, Debug)]
 pub struct Demux<V> {
     v4: HashMap<Bytes<12>, V, Keyed>,

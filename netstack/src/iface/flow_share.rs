@@ -1,9 +1,10 @@
 //! Several stacks with one address, a core each: which of them a flow, or a frame, belongs to.
 //!
-//! The answer depends on the peer's address and both ports only, with a key of the server's, so that every stack gives the same
-//! one without asking another; and it is some dozens of steps that a classic BPF program has, too, so that the kernel can give
-//! each frame to the right one at once. What has no ports (echo, fragments) is the first one's; ARP and neighbour discovery is
-//! for all, who each keep a table of neighbours.
+//! The answer depends on the peer's address and both ports only, with a key of the server's, so that every
+//! stack gives the same one without asking another; and it is some dozens of steps that a classic BPF program
+//! has, too, so that the kernel can give each frame to the right one at once. What has no ports (echo,
+//! fragments) is the first one's; ARP and neighbour discovery is for all, who each keep a table of
+//! neighbours.
 
 use std::net::IpAddr;
 
@@ -155,8 +156,9 @@ impl FlowShare {
         has_ports.then(|| self.owner_of(packet.dst_addr().into(), u32::from_be_bytes(ports).rotate_left(16)))
     }
 
-    /// The owner of a frame's flow as a program of classic BPF for a group of packet sockets, but for the remainder by their
-    /// number, which the kernel takes itself. What takes more than some loads to see is sent to the first, who passes it on.
+    /// The owner of a frame's flow as a program of classic BPF for a group of packet sockets, but for the
+    /// remainder by their number, which the kernel takes itself. What takes more than some loads to see is
+    /// sent to the first, who passes it on.
     pub(crate) fn classic_program(&self) -> Vec<ClassicStep> {
         const LOAD: u16 = 0x20;
         const LOAD_HALF: u16 = 0x28;

@@ -1,7 +1,9 @@
-//! What an interface is in IPv6: its addresses, the prefix of its link, the way out, and its neighbours (RFC 4291, 4861).
+//! What an interface is in IPv6: its addresses, the prefix of its link, the way out, and its neighbours (RFC
+//! 4291, 4861).
 //!
-//! The neighbours are kept as those of ARP are ([`crate::iface::arp_cache`]): asked for, believed for a while, asked again.
-//! Addresses are given, or had from a router and asked for before they are used ([`crate::iface::autoconf`]).
+//! The neighbours are kept as those of ARP are ([`crate::iface::arp_cache`]): asked for, believed for a
+//! while, asked again. Addresses are given, or had from a router and asked for before they are used
+//! ([`crate::iface::autoconf`]).
 
 use std::net::Ipv6Addr;
 
@@ -162,7 +164,8 @@ fn has_prefix(addr: Ipv6Addr, other: Ipv6Addr, len: u8) -> bool {
     (addr.to_bits() ^ other.to_bits()).checked_shr(shift).unwrap_or(0) == 0
 }
 
-/// Whether `addr` may be one host's address on a wire: no group, not zero, no loopback, no IPv4 address in disguise.
+/// Whether `addr` may be one host's address on a wire: no group, not zero, no loopback, no IPv4 address in
+/// disguise.
 pub(crate) fn is_unicast(addr: Ipv6Addr) -> bool {
     !addr.is_multicast() && !addr.is_unspecified() && !addr.is_loopback() && addr.to_ipv4_mapped().is_none()
 }

@@ -1,5 +1,6 @@
-//! What an interface knows besides its connections: whether its address is its own, who its neighbours are, where packets
-//! go next, which packets are parts of one, which connection a segment belongs to, and which stack, where there are several.
+//! What an interface knows besides its connections: whether its address is its own, who its neighbours are,
+//! where packets go next, which packets are parts of one, which connection a segment belongs to, and which
+//! stack, where there are several.
 
 pub(crate) mod acd;
 pub mod arp_cache;

@@ -1,14 +1,14 @@
-//! Fragments put together again (RFC 791 section 3.2, by the hole descriptors of RFC 815), in bounds of bytes, of holes and
-//! of time.
+//! Fragments put together again (RFC 791 section 3.2, by the hole descriptors of RFC 815), in bounds of
+//! bytes, of holes and of time.
 //!
 //! ```text
 //!   0          1480         2960         4440     total
 //!   |  there   |    hole    |   there    |   hole   |          a fragment fills a part of one hole, or it overlaps
 //! ```
 //!
-//! Nobody who means well sends fragments that overlap, so a datagram with such is given up whole, with all that is still to
-//! come of it (RFC 5722 asks for this in IPv6; the reasons are the same). A copy of what is there, byte for byte, is what
-//! networks make by themselves: it is ignored.
+//! Nobody who means well sends fragments that overlap, so a datagram with such is given up whole, with all
+//! that is still to come of it (RFC 5722 asks for this in IPv6; the reasons are the same). A copy of what is
+//! there, byte for byte, is what networks make by themselves: it is ignored.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -17,21 +17,22 @@ use std::time::Duration;
 use runtime::time::Instant;
 use smallvec::{SmallVec, smallvec};
 
-/// How long a datagram is waited for from its first fragment on. RFC 1122 section 3.3.2 asks for 60 to 120 s; all stacks of
-/// today wait for 30.
+/// How long a datagram is waited for from its first fragment on. RFC 1122 section 3.3.2 asks for 60 to 120 s;
+/// all stacks of today wait for 30.
 pub const LIFETIME: Duration = Duration::from_secs(30);
 
 /// Datagrams that are waited for at once, at most.
 pub const MAX_DATAGRAMS: usize = 64;
 
-/// Holes of one datagram at most: bounds the work for each fragment. A datagram of 64 KB whose every other packet is late has
-/// 60 at an MTU of 576.
+/// Holes of one datagram at most: bounds the work for each fragment. A datagram of 64 KB whose every other
+/// packet is late has 60 at an MTU of 576.
 const MAX_HOLES: usize = 128;
 
 /// Longest payload of a datagram: what a 16-bit length leaves beside the header.
 const MAX_LEN: usize = 65_535 - 20;
 
-/// Bytes of the datagram that a report of its failure quotes: the header without options, and eight of its payload.
+/// Bytes of the datagram that a report of its failure quotes: the header without options, and eight of its
+/// payload.
 const QUOTED: usize = 28;
 
 /// What the fragments of one datagram have in common.
@@ -58,7 +59,8 @@ pub struct Fragment<'a> {
     pub more: bool,
     /// This part of the payload.
     pub payload: &'a [u8],
-    /// Of the first part: its header and the beginning of the payload, to be quoted should the rest never come.
+    /// Of the first part: its header and the beginning of the payload, to be quoted should the rest never
+    /// come.
     pub quote: Option<[u8; QUOTED]>,
 }
 
@@ -73,7 +75,8 @@ pub enum Added {
     Dropped,
 }
 
-/// A range of bytes that are missing; `end` of the last one is as far as the datagram may reach until its end is known.
+/// A range of bytes that are missing; `end` of the last one is as far as the datagram may reach until its end
+/// is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hole {
     start: usize,
@@ -110,7 +113,8 @@ impl Reassembly {
     /// Takes in a fragment.
     pub fn add(&mut self, now: Instant, fragment: &Fragment<'_>) -> Added {
         let end = fragment.offset + fragment.payload.len();
-        // All but the last are multiples of eight bytes long, none is empty, and together they fit into a datagram.
+        // All but the last are multiples of eight bytes long, none is empty, and together they fit into a
+        // datagram.
         let aligned = !fragment.more || fragment.payload.len().is_multiple_of(8);
         if fragment.payload.is_empty() || !aligned || end > MAX_LEN || end > self.capacity {
             return Added::Dropped;
@@ -140,8 +144,8 @@ impl Reassembly {
         added
     }
 
-    /// Gives up the next datagram whose time is over; call until `None`. What to quote in the report of it, if its beginning
-    /// has come (RFC 792, time exceeded); to be sent to the first address.
+    /// Gives up the next datagram whose time is over; call until `None`. What to quote in the report of it,
+    /// if its beginning has come (RFC 792, time exceeded); to be sent to the first address.
     pub fn expire(&mut self, now: Instant) -> Option<Option<(IpAddr, [u8; QUOTED])>> {
         if self.datagrams.front()?.expires > now {
             return None;

@@ -1,4 +1,5 @@
-//! Where a packet goes next (RFC 1122 section 3.3.1): straight to its destination on the same link, or to a gateway.
+//! Where a packet goes next (RFC 1122 section 3.3.1): straight to its destination on the same link, or to a
+//! gateway.
 //!
 //! One interface, so a route is a prefix and a gateway; longest prefix wins. No redirects: they are ignored.
 //! Several addresses make several networks on the link.
@@ -47,7 +48,8 @@ impl Prefix {
         Some(Ipv4Addr::from_bits(self.addr.to_bits() | !Prefix::mask(self.len)))
     }
 
-    /// Whether `addr` names the network itself (all host bits zero), an old form of broadcast (RFC 1122 section 3.3.6).
+    /// Whether `addr` names the network itself (all host bits zero), an old form of broadcast (RFC 1122
+    /// section 3.3.6).
     pub const fn is_network(self, addr: Ipv4Addr) -> bool {
         self.len < 31 && addr.to_bits() == self.addr.to_bits()
     }
@@ -106,8 +108,8 @@ impl Routes {
         near.map_or(self.addr, |(addr, _)| addr)
     }
 
-    /// Sends what has `prefix` to `gateway`, in place of an earlier route for the same prefix. Returns whether the
-    /// gateway is on the link, as it must be.
+    /// Sends what has `prefix` to `gateway`, in place of an earlier route for the same prefix. Returns
+    /// whether the gateway is on the link, as it must be.
     pub fn add(&mut self, prefix: Prefix, gateway: Ipv4Addr) -> bool {
         if !self.is_on_link(gateway) || self.is_ours(gateway) {
             return false;
@@ -118,8 +120,8 @@ impl Routes {
         true
     }
 
-    /// The address on the link that a packet to `dst` is handed to; `None` if there is no way, or `dst` is nothing
-    /// that one host can be reached by.
+    /// The address on the link that a packet to `dst` is handed to; `None` if there is no way, or `dst` is
+    /// nothing that one host can be reached by.
     #[inline]
     pub fn next_hop(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
         if !self.is_unicast(dst) || self.is_ours(dst) {
@@ -131,8 +133,8 @@ impl Routes {
         self.via.iter().find(|(prefix, _)| prefix.contains(dst)).map(|(_, gateway)| *gateway)
     }
 
-    /// Whether `addr` may be one host's address as seen from here: no group, no broadcast, not this network's name, no
-    /// loopback, not zero (RFC 1122 section 3.2.1.3).
+    /// Whether `addr` may be one host's address as seen from here: no group, no broadcast, not this network's
+    /// name, no loopback, not zero (RFC 1122 section 3.2.1.3).
     #[inline]
     pub fn is_unicast(&self, addr: Ipv4Addr) -> bool {
         let first = addr.octets()[0];

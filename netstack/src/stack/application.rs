@@ -1,4 +1,5 @@
-//! The owner of the connections, as the stack sees it. How an application is written is told in [`crate::application`].
+//! The owner of the connections, as the stack sees it. How an application is written is told in
+//! [`crate::application`].
 
 use std::net::SocketAddr;
 
@@ -14,18 +15,18 @@ pub struct Key(pub u32);
 
 /// The owner of all connections.
 pub trait Application {
-    /// One connection's byte streams, borrowed from the record that also holds the PCB. A `&mut Conn`, or a small
-    /// struct of references when the connection needs shared state beside its own.
+    /// One connection's byte streams, borrowed from the record that also holds the PCB. A `&mut Conn`, or a
+    /// small struct of references when the connection needs shared state beside its own.
     type Stream<'a>: Stream
     where
         Self: 'a;
 
-    /// A connection that came in is complete. Keep `pcb` in a record and return the record's key, which must not be
-    /// in use; `None` refuses (the peer gets RST).
+    /// A connection that came in is complete. Keep `pcb` in a record and return the record's key, which must
+    /// not be in use; `None` refuses (the peer gets RST).
     fn accept(&mut self, now: Instant, pcb: Pcb) -> Option<Key>;
 
-    /// The record under `key`, as its two halves. `None` only if the application forgot the connection without
-    /// telling the stack; the stack then forgets it too.
+    /// The record under `key`, as its two halves. `None` only if the application forgot the connection
+    /// without telling the stack; the stack then forgets it too.
     fn connection(&mut self, key: Key) -> Option<(&mut Pcb, Self::Stream<'_>)>;
 
     /// The connection is over. The stack will not mention `key` again until the application uses it anew.

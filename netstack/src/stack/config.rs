@@ -48,8 +48,9 @@ pub struct Config {
     pub fast_open: Option<FastOpenConfig>,
     /// ACKs a second, about, that answer what may be forged, over all connections (RFC 5961 section 10).
     pub challenges_per_second: u32,
-    /// TIME-WAIT records kept at most; beyond, the oldest gives way. (Without [`Features::time_wait_records`], blocks of the
-    /// application's that are kept at most; beyond, a connection ends without TIME-WAIT.)
+    /// TIME-WAIT records kept at most; beyond, the oldest gives way. (Without
+    /// [`Features::time_wait_records`], blocks of the application's that are kept at most; beyond, a
+    /// connection ends without TIME-WAIT.)
     pub time_wait_capacity: usize,
     /// How long a TIME-WAIT lasts (twice the MSL of RFC 9293 section 3.4.2, which nobody keeps at 2 minutes).
     pub time_wait: Duration,
@@ -66,8 +67,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with the usual limits for these addresses. Whoever knows `secret` can forge segments, so it comes
-    /// from the system's random source, and is another one each time.
+    /// A configuration with the usual limits for these addresses. Whoever knows `secret` can forge segments,
+    /// so it comes from the system's random source, and is another one each time.
     pub fn new(
         hardware_addr: EthernetAddress,
         ipv4_addr: Ipv4Addr,
@@ -116,13 +117,14 @@ pub struct FastOpenConfig {
 pub struct Features {
     /// Let the device compute checksums and cut super-segments, where it can.
     pub offload: bool,
-    /// FIN with the last data, ACKs that wait for data to ride on: fewer packets. Off: each at once and on its own.
+    /// FIN with the last data, ACKs that wait for data to ride on: fewer packets. Off: each at once and on
+    /// its own.
     pub packet_merging: bool,
-    /// The head of a message and its body in the same segments. Off: each begins a segment of its own, as if written by
-    /// separate calls ([`crate::application::Stream::part_end`]).
+    /// The head of a message and its body in the same segments. Off: each begins a segment of its own, as if
+    /// written by separate calls ([`crate::application::Stream::part_end`]).
     pub header_merging: bool,
-    /// What is in TIME-WAIT is a small record, and the application's block is free at once. Off: the block is kept for
-    /// that time, as the BSDs did.
+    /// What is in TIME-WAIT is a small record, and the application's block is free at once. Off: the block is
+    /// kept for that time, as the BSDs did.
     pub time_wait_records: bool,
     /// Where the device does not sum: use the sums that were stored with the payload.
     pub stored_sums: bool,
@@ -151,15 +153,16 @@ impl Default for Features {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another host claims our address. It was defended by an announcement (RFC 5227 section 2.4); reported no oftener than
-    /// that is done, once in ten seconds.
+    /// Another host claims our address. It was defended by an announcement (RFC 5227 section 2.4); reported
+    /// no oftener than that is done, once in ten seconds.
     AddressConflict {
         /// Which of ours.
         addr: Ipv4Addr,
         /// The other's Ethernet address.
         hardware_addr: EthernetAddress,
     },
-    /// Another host has our address, or wants it too: it was probed for, and is not used (RFC 5227 section 2.1.1).
+    /// Another host has our address, or wants it too: it was probed for, and is not used (RFC 5227 section
+    /// 2.1.1).
     AddressRefused {
         /// Which of ours.
         addr: Ipv4Addr,

@@ -1,8 +1,8 @@
-//! ICMP in: echo (RFC 1122 section 3.2.2.6), and what routers report of our own packets: a path with a smaller MTU
-//! (RFC 1191), and destinations that cannot be reached (RFC 5461).
+//! ICMP in: echo (RFC 1122 section 3.2.2.6), and what routers report of our own packets: a path with a
+//! smaller MTU (RFC 1191), and destinations that cannot be reached (RFC 5461).
 //!
-//! A report is believed only if it quotes a segment that is in flight (RFC 5927 section 4.1): nobody off the path can
-//! forge one by guessing ports.
+//! A report is believed only if it quotes a segment that is in flight (RFC 5927 section 4.1): nobody off the
+//! path can forge one by guessing ports.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -42,8 +42,8 @@ impl Stack {
         }
     }
 
-    /// A datagram's time is over, and it is not whole (RFC 1122 section 3.3.2: tell its sender, if its beginning has come).
-    /// One a datagram that was waited for: no more than these are, whoever floods us.
+    /// A datagram's time is over, and it is not whole (RFC 1122 section 3.3.2: tell its sender, if its
+    /// beginning has come). One a datagram that was waited for: no more than these are, whoever floods us.
     pub(super) fn reassembly_timed_out(&mut self, incomplete: Option<(IpAddr, [u8; 28])>) {
         self.stats.reassembly_timeouts += 1;
         if let Some((IpAddr::V4(from), quote)) = incomplete {
@@ -78,7 +78,8 @@ impl Stack {
         self.path_reported(now, tuple, seq, mtu, HARD.contains(&code), app)
     }
 
-    /// A router reports of our segment at `seq`: it was longer than `mtu`, or does not get through; for good, if `is_hard`.
+    /// A router reports of our segment at `seq`: it was longer than `mtu`, or does not get through; for good,
+    /// if `is_hard`.
     pub(super) fn path_reported<A: Application>(
         &mut self,
         now: Instant,
@@ -121,8 +122,8 @@ impl Stack {
         (is_ours && packet.protocol() == Protocol::Udp).then_some((src, to))
     }
 
-    /// The socket pair and sequence number of a segment of ours that a router quotes: an IPv4 header and at least eight
-    /// bytes. The quoted packet is cut short, so it is no checked one.
+    /// The socket pair and sequence number of a segment of ours that a router quotes: an IPv4 header and at
+    /// least eight bytes. The quoted packet is cut short, so it is no checked one.
     fn quoted_segment(&self, original: &[u8]) -> Option<(FourTuple, SeqNumber)> {
         if original.len() < ipv4::HEADER_LEN {
             return None;

@@ -1,4 +1,5 @@
-//! Frames in: Ethernet, ARP, IPv4 (IPv6 is in `ipv6`), ICMP, UDP (in `udp`), and TCP to the connection, the backlog, TIME-WAIT or a listener.
+//! Frames in: Ethernet, ARP, IPv4 (IPv6 is in `ipv6`), ICMP, UDP (in `udp`), and TCP to the connection, the
+//! backlog, TIME-WAIT or a listener.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,13 +30,13 @@ const MAX_STRAYS: usize = 16;
 /// Text below this is not worth finding its connection twice for.
 const PLACED_MIN: usize = 256;
 
-/// How far a new initial sequence number lies after the old connection's last, when the clock alone would not bring it
-/// there (RFC 9293 section 3.6.1).
+/// How far a new initial sequence number lies after the old connection's last, when the clock alone would not
+/// bring it there (RFC 9293 section 3.6.1).
 const REOPEN_STEP: u32 = 64_000;
 
 impl Stack {
-    /// Takes in one frame (from the Ethernet header on, without FCS). Whatever it holds, no panic and no unbounded
-    /// work comes of it; what is not for us is ignored.
+    /// Takes in one frame (from the Ethernet header on, without FCS). Whatever it holds, no panic and no
+    /// unbounded work comes of it; what is not for us is ignored.
     pub fn handle_frame<A: Application>(
         &mut self,
         now: Instant,
@@ -195,7 +196,8 @@ impl Stack {
         }
     }
 
-    /// Puts a datagram aside that belongs to another stack, as only its ports tell, which fragments but the first do not have.
+    /// Puts a datagram aside that belongs to another stack, as only its ports tell, which fragments but the
+    /// first do not have.
     pub(super) fn is_anothers(
         &mut self,
         (src, dst): (IpAddr, IpAddr),
@@ -454,8 +456,8 @@ impl Stack {
         self.listener_input(now, tuple, segment, after, app);
     }
 
-    /// A segment for a listener, or nobody. `after` is where the sequence numbers of a former connection of the same pair
-    /// ended.
+    /// A segment for a listener, or nobody. `after` is where the sequence numbers of a former connection of
+    /// the same pair ended.
     fn listener_input<A: Application>(
         &mut self,
         now: Instant,
@@ -626,7 +628,8 @@ impl Stack {
         }
     }
 
-    /// Takes the hardware address of a neighbour as known, as if it had been asked: for links where nobody answers, and tests.
+    /// Takes the hardware address of a neighbour as known, as if it had been asked: for links where nobody
+    /// answers, and tests.
     pub fn add_neighbor(&mut self, now: Instant, addr: impl Into<IpAddr>, hardware_addr: EthernetAddress) {
         let addr = addr.into();
         match addr {

@@ -36,7 +36,8 @@ impl Stack {
         let (src, dst) = (packet.src_addr(), packet.dst_addr());
         let for_us = own.is_ours(dst);
         let for_group = !for_us && dst.is_multicast() && own.is_our_group(dst);
-        // RFC 4291 section 2.7: no group as source. From no address at all come only questions for an address.
+        // RFC 4291 section 2.7: no group as source. From no address at all come only questions for an
+        // address.
         if !(for_us || for_group) || own.is_ours(src) || !(is_unicast(src) || src.is_unspecified()) {
             return false;
         }
@@ -205,8 +206,8 @@ impl Stack {
         }
     }
 
-    /// Somebody asks for an address of ours (RFC 4861 section 7.2.3 and 7.2.4); one without address yet wants it for
-    /// itself, and is told so that all hear it.
+    /// Somebody asks for an address of ours (RFC 4861 section 7.2.3 and 7.2.4); one without address yet wants
+    /// it for itself, and is told so that all hear it.
     fn solicited(
         &mut self,
         now: Instant,
@@ -328,8 +329,8 @@ impl Stack {
         self.send_icmpv6(None, to, Some(hardware_addr), &question);
     }
 
-    /// Sends a message, from an address of ours if none is given (RFC 4861 section 7.1.1: a question that says where
-    /// the answer goes never comes from no address); while there is none, nothing goes out.
+    /// Sends a message, from an address of ours if none is given (RFC 4861 section 7.1.1: a question that
+    /// says where the answer goes never comes from no address); while there is none, nothing goes out.
     pub(super) fn send_icmpv6(
         &mut self,
         from: Option<Ipv6Addr>,

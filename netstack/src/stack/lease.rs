@@ -100,7 +100,8 @@ impl Stack {
             LeaseChange::Leased(lease) => Event::Leased { lease },
             LeaseChange::Lost => Event::LeaseLost,
         });
-        // Its neighbours were asked for from another address, or by nobody; what waits for them would wait for ever.
+        // Its neighbours were asked for from another address, or by nobody; what waits for them would wait
+        // for ever.
         for key in self.queues.give_up_ipv4() {
             if let Some((pcb, _)) = app.connection(key) {
                 self.lost_before_the_wire(now, key, pcb);

@@ -1,5 +1,5 @@
-//! What waits to be sent: small packets that the stack makes itself, connections that have something to send, and those
-//! of both kinds that wait for ARP. All bounded: a packet that finds no room is lost as on a wire.
+//! What waits to be sent: small packets that the stack makes itself, connections that have something to send,
+//! and those of both kinds that wait for ARP. All bounded: a packet that finds no room is lost as on a wire.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

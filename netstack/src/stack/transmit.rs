@@ -23,7 +23,8 @@ const IPV6_END: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
 
 const MAX_HEADERS: usize = IPV6_END + tcp::MAX_HEADER_LEN;
 
-/// Largest payload of a super-segment: the IPv4 length field counts headers too, and the kernel's merged packets end there.
+/// Largest payload of a super-segment: the IPv4 length field counts headers too, and the kernel's merged
+/// packets end there.
 const MAX_SUPER_PAYLOAD: u32 = (ipv4::MAX_PACKET_LEN - ipv6::HEADER_LEN - tcp::MAX_HEADER_LEN) as u32;
 
 /// As many bytes without a known sum are summed where they lie, if that makes the sum of all known.
@@ -33,9 +34,9 @@ const SUMMED_IN_PLACE: usize = 512;
 const TTL: u8 = 64;
 
 impl Stack {
-    /// Makes the next transmission and hands it to `emit`, borrowed from the stack and the application. `None` when
-    /// there is nothing to send now. What `emit` fails to send counts as lost on the wire: TCP recovers, so call this
-    /// only when the device has room.
+    /// Makes the next transmission and hands it to `emit`, borrowed from the stack and the application.
+    /// `None` when there is nothing to send now. What `emit` fails to send counts as lost on the wire: TCP
+    /// recovers, so call this only when the device has room.
     pub fn poll_transmit<A: Application, R>(
         &mut self,
         now: Instant,
@@ -283,8 +284,9 @@ impl Stack {
         })
     }
 
-    /// Writes the headers of a segment and decides who completes its checksum: the device; or nobody any more, when all
-    /// sums are at hand; or whoever copies the payload into the frame, who sums then only what is not.
+    /// Writes the headers of a segment and decides who completes its checksum: the device; or nobody any
+    /// more, when all sums are at hand; or whoever copies the payload into the frame, who sums then only what
+    /// is not.
     fn transmit_segment<R>(
         &mut self,
         tuple: &FourTuple,
@@ -353,8 +355,8 @@ impl Stack {
         emit(&Transmission { headers, payload, payload_len, tcp_start, offload })
     }
 
-    /// Finds out what can be known of the pieces' sums: stored, remembered, or else, of few bytes, made. The sum of all, if
-    /// each is known then.
+    /// Finds out what can be known of the pieces' sums: stored, remembered, or else, of few bytes, made. The
+    /// sum of all, if each is known then.
     fn known_sum(&mut self, pieces: &mut [Piece<'_>]) -> Option<u16> {
         let read = |bytes: &[u8]| {
             count_work(Quantity::BytesSummed, bytes.len());
@@ -381,7 +383,8 @@ impl Stack {
                 unknown += len;
             }
         }
-        // A response's head before the stored sums of its body: reading it twice costs less than the loop over the body.
+        // A response's head before the stored sums of its body: reading it twice costs less than the loop
+        // over the body.
         if unknown > 0 && unknown <= SUMMED_IN_PLACE && pieces.iter().any(|piece| piece.sum.is_some()) {
             for piece in pieces.iter_mut().filter(|piece| piece.sum.is_none()) {
                 piece.sum = Some(read(piece.bytes));
@@ -455,8 +458,8 @@ impl Stack {
         }
     }
 
-    /// The frame's destination for a segment of the connection, which keeps where its next hop stands: neither
-    /// routes nor neighbours are searched while both are what they were.
+    /// The frame's destination for a segment of the connection, which keeps where its next hop stands:
+    /// neither routes nor neighbours are searched while both are what they were.
     #[inline]
     fn resolve_for(&mut self, now: Instant, pcb: &mut Pcb) -> Resolved {
         let found = if pcb.tuple.is_ipv4() {

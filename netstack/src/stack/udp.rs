@@ -1,5 +1,6 @@
-//! UDP for applications (RFC 768, RFC 1122 section 4.1): sockets bound to a port, or to a peer as well; datagrams in by
-//! [`Application::datagram`], out from buffers that are gathered, in fragments where they are longer than the link takes.
+//! UDP for applications (RFC 768, RFC 1122 section 4.1): sockets bound to a port, or to a peer as well;
+//! datagrams in by [`Application::datagram`], out from buffers that are gathered, in fragments where they are
+//! longer than the link takes.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -75,7 +76,8 @@ impl core::error::Error for BindError {}
 pub enum SendError {
     /// The socket is closed.
     Closed,
-    /// It is connected to another peer, or the peer's address and port are not those of one host, or of a family that is not spoken.
+    /// It is connected to another peer, or the peer's address and port are not those of one host, or of a
+    /// family that is not spoken.
     BadAddress,
     /// Longer than a datagram can be.
     TooLong,
@@ -119,7 +121,8 @@ impl Datagrams {
         }
     }
 
-    /// Sends `payload` from `socket` to `to`: by the next calls of [`Stack::poll_transmit`], or never, as datagrams go.
+    /// Sends `payload` from `socket` to `to`: by the next calls of [`Stack::poll_transmit`], or never, as
+    /// datagrams go.
     ///
     /// # Errors
     /// [`SendError`].
@@ -266,7 +269,8 @@ impl Stack {
         &mut self.datagrams
     }
 
-    /// A datagram for us. Whether anybody wanted it; the error of one that nobody listens for is the caller's to tell.
+    /// A datagram for us. Whether anybody wanted it; the error of one that nobody listens for is the caller's
+    /// to tell.
     pub(super) fn udp_input<A: Application>(
         &mut self,
         now: Instant,

@@ -1,8 +1,8 @@
-//! bpf(2): programs that the kernel verifies, maps that they count in, and their attachment to an interface's XDP hook
-//! (Linux `Documentation/bpf/`, `include/uapi/linux/bpf.h`).
+//! bpf(2): programs that the kernel verifies, maps that they count in, and their attachment to an interface's
+//! XDP hook (Linux `Documentation/bpf/`, `include/uapi/linux/bpf.h`).
 //!
-//! Five commands of one system call, on code that `pipe_lib` has made. Crates that wrap it (`aya`, `libbpf-rs`) begin at
-//! ELF objects and bring a loader and BTF for those, none of which there is here.
+//! Five commands of one system call, on code that `pipe_lib` has made. Crates that wrap it (`aya`,
+//! `libbpf-rs`) begin at ELF objects and bring a loader and BTF for those, none of which there is here.
 
 use std::ffi::CString;
 use std::io;
@@ -39,14 +39,15 @@ impl Attributes {
         self
     }
 
-    /// The command's result. Everything that a pointer among the attributes leads to has to be as long as they say, and
-    /// writable where the command writes.
+    /// The command's result. Everything that a pointer among the attributes leads to has to be as long as
+    /// they say, and writable where the command writes.
     ///
     /// # Safety
     /// That.
     unsafe fn call(&mut self, command: u32) -> io::Result<RawFd> {
         let (pointer, len) = (self.bytes.as_mut_ptr(), self.bytes.len());
-        // SAFETY: the attributes are `len` bytes that outlive the call; for what they point to, the caller vouches.
+        // SAFETY: the attributes are `len` bytes that outlive the call; for what they point to, the caller
+        // vouches.
         let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, len) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
     }
@@ -96,7 +97,8 @@ impl CounterMap {
             .u64((&raw const key) as u64)
             .u64(values.as_mut_ptr() as u64)
             .u64(0);
-        // SAFETY: the key is four bytes, and the value as many as the map's, as it was made; both outlive the call.
+        // SAFETY: the key is four bytes, and the value as many as the map's, as it was made; both outlive the
+        // call.
         unsafe { attributes.call(MAP_LOOKUP_ELEM) }?;
         Ok(values)
     }
@@ -165,8 +167,8 @@ impl XdpCode {
     /// Hands instructions, of 8 bytes each, to the verifier.
     ///
     /// # Errors
-    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`; [`io::ErrorKind::InvalidData`] with the end of what the verifier says, if it
-    /// refuses.
+    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`; [`io::ErrorKind::InvalidData`] with the end of what the verifier
+    /// says, if it refuses.
     pub fn load(code: &[u8]) -> io::Result<XdpCode> {
         match XdpCode::load_with(code, &mut []) {
             // Once more, to be told why.
@@ -205,8 +207,8 @@ impl XdpCode {
         Ok(XdpCode { descriptor: owned(descriptor) })
     }
 
-    /// Runs the program on a frame of 14 bytes or more, as if it had arrived `repeat` times, on a copy: the action of the
-    /// last run, and nanoseconds a run.
+    /// Runs the program on a frame of 14 bytes or more, as if it had arrived `repeat` times, on a copy: the
+    /// action of the last run, and nanoseconds a run.
     ///
     /// # Errors
     /// Whatever the kernel says of the frame.
@@ -243,8 +245,8 @@ impl XdpCode {
         Ok((field(4), field(36)))
     }
 
-    /// Attaches the program to the interface of that index, for as long as what is given lives: where the driver runs it,
-    /// or else in the kernel's generic hook, behind the driver.
+    /// Attaches the program to the interface of that index, for as long as what is given lives: where the
+    /// driver runs it, or else in the kernel's generic hook, behind the driver.
     ///
     /// # Errors
     /// `EBUSY` where another program is attached; needs `CAP_NET_ADMIN`.

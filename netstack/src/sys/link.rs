@@ -1,7 +1,8 @@
-//! Interfaces: what `ip link`, `ip addr`, `ip route` and `ethtool -K` do, by rtnetlink (Linux `rtnetlink(7)`).
+//! Interfaces: what `ip link`, `ip addr`, `ip route` and `ethtool -K` do, by rtnetlink (Linux
+//! `rtnetlink(7)`).
 //!
-//! A small client: one request, one acknowledgment, on a socket of its own. Every call acts in the calling thread's
-//! network namespace.
+//! A small client: one request, one acknowledgment, on a socket of its own. Every call acts in the calling
+//! thread's network namespace.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -127,7 +128,8 @@ pub fn move_to(name: &str, namespace: BorrowedFd<'_>) -> io::Result<()> {
     request.send().map(drop)
 }
 
-/// Gives an interface an IPv4 address of the kernel's. On an interface that is up this makes the prefix reachable.
+/// Gives an interface an IPv4 address of the kernel's. On an interface that is up this makes the prefix
+/// reachable.
 ///
 /// # Errors
 /// `ENODEV`, `EPERM`, `EEXIST`; [`io::ErrorKind::InvalidInput`] for a prefix over 32 bits.
@@ -145,9 +147,9 @@ pub fn add_address(name: &str, address: Ipv4Addr, prefix_len: u8) -> io::Result<
     request.send().map(drop)
 }
 
-/// Switches the offloads of what the *kernel* sends through the interface: checksums, TCP segmentation, generic
-/// segmentation and receive merging. A packet socket at the far end of a veth pair sees finished checksums and
-/// wire-sized frames only when this is off.
+/// Switches the offloads of what the *kernel* sends through the interface: checksums, TCP segmentation,
+/// generic segmentation and receive merging. A packet socket at the far end of a veth pair sees finished
+/// checksums and wire-sized frames only when this is off.
 ///
 /// # Errors
 /// `ENODEV`, `EPERM`, `EOPNOTSUPP`.
@@ -282,13 +284,14 @@ fn ask_ethtool(name: &str, words: &mut [u32]) -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     let mut request = interface_request(name)?;
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
-    // SAFETY: SIOCETHTOOL reads one `ifreq` and reads and writes the words of the command's structure, as many as the callers
-    // here give, that its data pointer leads to; both outlive the call.
+    // SAFETY: SIOCETHTOOL reads one `ifreq` and reads and writes the words of the command's structure, as
+    // many as the callers here give, that its data pointer leads to; both outlive the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Queues that the interface receives by, as `ethtool -l` tells and `ethtool -L` changes; one where the driver tells none.
+/// Queues that the interface receives by, as `ethtool -l` tells and `ethtool -L` changes; one where the
+/// driver tells none.
 ///
 /// # Errors
 /// `ENODEV` if there is none of that name.
@@ -322,8 +325,8 @@ const MESSAGE_HEADER_LEN: usize = 16;
 const LINK_HEADER_LEN: usize = 16;
 const ATTRIBUTE_HEADER_LEN: usize = 4;
 
-/// A netlink message in the making: `struct nlmsghdr`, a family header, attributes, all in the machine's byte order
-/// and aligned to four bytes.
+/// A netlink message in the making: `struct nlmsghdr`, a family header, attributes, all in the machine's byte
+/// order and aligned to four bytes.
 struct Request {
     bytes: Vec<u8>,
 }
@@ -378,7 +381,8 @@ impl Request {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    /// Sends the message and waits for the acknowledgment. Gives the body of the message that came before it, if any.
+    /// Sends the message and waits for the acknowledgment. Gives the body of the message that came before it,
+    /// if any.
     fn send(mut self) -> io::Result<Option<Vec<u8>>> {
         let len = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&len.to_ne_bytes());

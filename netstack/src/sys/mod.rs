@@ -1,7 +1,8 @@
-//! What Linux offers to user-level network stacks, wrapped: TAP devices, packet sockets, interfaces, namespaces.
+//! What Linux offers to user-level network stacks, wrapped: TAP devices, packet sockets, interfaces,
+//! namespaces.
 //!
-//! The only `unsafe` of the device layer lives here, each block a single system call. Nothing in this folder knows
-//! of packets' contents. Everything acts in the calling *thread's* network namespace.
+//! The only `unsafe` of the device layer lives here, each block a single system call. Nothing in this folder
+//! knows of packets' contents. Everything acts in the calling *thread's* network namespace.
 //!
 //! To set up a private network without privileges and without calling `ip`:
 //!

@@ -60,8 +60,8 @@ impl AsFd for Namespace {
     }
 }
 
-/// Runs `work` in a thread that has a new namespace with its loopback interface up; threads that it starts are in it, too. A
-/// panic of `work` goes on in the caller.
+/// Runs `work` in a thread that has a new namespace with its loopback interface up; threads that it starts
+/// are in it, too. A panic of `work` goes on in the caller.
 ///
 /// # Errors
 /// As of [`Namespace::new`]: then `work` is not run.
@@ -75,12 +75,13 @@ pub fn in_new(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::spawn(run).join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Moves the process into a user and network namespace of its own, in which it is root. No privilege is needed where
-/// the system allows user namespaces. Only for a process with a single thread, so call it first in `main`; children
-/// inherit the place.
+/// Moves the process into a user and network namespace of its own, in which it is root. No privilege is
+/// needed where the system allows user namespaces. Only for a process with a single thread, so call it first
+/// in `main`; children inherit the place.
 ///
 /// # Errors
-/// `EINVAL` with more than one thread; `EPERM` or `ENOSPC` where the system forbids it; from writing the identity maps.
+/// `EINVAL` with more than one thread; `EPERM` or `ENOSPC` where the system forbids it; from writing the
+/// identity maps.
 pub fn enter_private() -> io::Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET)?;
@@ -99,7 +100,8 @@ pub fn set_congestion_control(name: &str) -> io::Result<()> {
 }
 
 fn unshare(flags: libc::c_int) -> io::Result<()> {
-    // SAFETY: unshare with namespace flags only changes what the kernel attaches to this thread; no memory is touched.
+    // SAFETY: unshare with namespace flags only changes what the kernel attaches to this thread; no memory is
+    // touched.
     let result = unsafe { libc::unshare(flags) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

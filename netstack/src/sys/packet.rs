@@ -7,14 +7,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::set_int_option;
 
-/// A raw packet socket, bound to nothing and so receiving nothing yet. It will not see frames that this machine sends
-/// through the interface, and what it sends skips the queueing discipline.
+/// A raw packet socket, bound to nothing and so receiving nothing yet. It will not see frames that this
+/// machine sends through the interface, and what it sends skips the queueing discipline.
 ///
 /// # Errors
 /// Needs `CAP_NET_RAW` in the network namespace.
 pub fn open() -> io::Result<OwnedFd> {
-    // Protocol 0: nothing arrives before bind() gives interface and protocol at once, so no frame of another interface
-    // slips in between.
+    // Protocol 0: nothing arrives before bind() gives interface and protocol at once, so no frame of another
+    // interface slips in between.
     let socket = socket_with(
         AddressFamily::PACKET,
         SocketType::RAW,
@@ -26,9 +26,10 @@ pub fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Puts a bound packet socket into the group of that number, whose sockets share what arrives: `program`, of classic BPF
-/// (code, jumps if true and false, constant), gives each packet to one, by the order in which they came, modulo their number. It
-/// begins at the link layer's header or behind it; offsets that the kernel has names for are the same in both.
+/// Puts a bound packet socket into the group of that number, whose sockets share what arrives: `program`, of
+/// classic BPF (code, jumps if true and false, constant), gives each packet to one, by the order in which
+/// they came, modulo their number. It begins at the link layer's header or behind it; offsets that the kernel
+/// has names for are the same in both.
 ///
 /// # Errors
 /// From the kernel: `EINVAL` if it does not take the program, or sockets of that number share in another way.
@@ -63,12 +64,14 @@ fn set_program(
     let program = libc::sock_fprog { len, filter: steps.as_mut_ptr() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
     let fd = socket.as_raw_fd();
-    // SAFETY: pointer and length describe `program`, whose own describe `steps`; both outlive the call, which only reads.
+    // SAFETY: pointer and length describe `program`, whose own describe `steps`; both outlive the call, which
+    // only reads.
     let result = unsafe { libc::setsockopt(fd, level, option, (&raw const program).cast(), size) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets the socket's receive and send buffers to about `bytes` each, past the system's limit where privileged.
+/// Sets the socket's receive and send buffers to about `bytes` each, past the system's limit where
+/// privileged.
 ///
 /// # Errors
 /// From the kernel.

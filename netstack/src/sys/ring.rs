@@ -6,8 +6,8 @@
 //!                    | tpacket2_hdr    | virtio-net header | frame                             |   (transmit)
 //! ```
 //!
-//! The status word of a slot says whose it is; it is read with acquire and written with release ordering, and between
-//! the two the slot's bytes belong to one side alone.
+//! The status word of a slot says whose it is; it is read with acquire and written with release ordering, and
+//! between the two the slot's bytes belong to one side alone.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -21,8 +21,8 @@ use super::tun::VNET_HEADER_LEN;
 /// Bytes of a slot to send from: a super-segment with its headers, in a power of two as the kernel wants it.
 const TX_SLOT_LEN: usize = 128 << 10;
 
-/// Bytes of a slot to receive into: most of what a server gets fits many times over, and so there can be many. What does not fit
-/// waits in the socket.
+/// Bytes of a slot to receive into: most of what a server gets fits many times over, and so there can be
+/// many. What does not fit waits in the socket.
 const RX_SLOT_LEN: usize = 16 << 10;
 
 /// Bytes that the kernel gives in one piece, at least a slot of either kind.
@@ -73,7 +73,8 @@ impl PacketRings {
         tx_slots: usize,
         filter: &[(u16, u8, u8, u32)],
     ) -> io::Result<PacketRings> {
-        // Two sockets: the kernel holds a socket's lock while it sends from its ring, and would stop receiving.
+        // Two sockets: the kernel holds a socket's lock while it sends from its ring, and would stop
+        // receiving.
         let protocol = libc::ETH_P_ALL as u16;
         let rx = Ring::open(interface, protocol, libc::PACKET_RX_RING, rx_slots, RX_SLOT_LEN, filter)?;
         let tx = Ring::open(interface, 0, libc::PACKET_TX_RING, tx_slots, TX_SLOT_LEN, filter)?;
@@ -108,8 +109,8 @@ impl PacketRings {
         Some(RingFrame { vnet_header: vnet_header.unwrap_or_default(), bytes, is_cut: kept < len })
     }
 
-    /// The next frame of those that did not fit a slot: in their order, but that of two that arrived at once on two processors may
-    /// be another than their slots', so the slot is not looked at.
+    /// The next frame of those that did not fit a slot: in their order, but that of two that arrived at once
+    /// on two processors may be another than their slots', so the slot is not looked at.
     fn receive_large(&mut self) -> RingFrame<'_> {
         let (buffer, fd) = (self.large.as_mut_ptr().cast(), self.rx.socket.as_raw_fd());
         // SAFETY: pointer and length are the buffer's.
@@ -127,9 +128,9 @@ impl PacketRings {
         matches!(self.tx.status(), libc::TP_STATUS_AVAILABLE | libc::TP_STATUS_WRONG_FORMAT)
     }
 
-    /// Fills the next free slot: `fill` writes virtio-net header and frame and gives their length together; `None` or too
-    /// great a length leaves the slot free. Returns whether there was a slot and it was filled. It goes out with the next
-    /// [`PacketRings::kick`].
+    /// Fills the next free slot: `fill` writes virtio-net header and frame and gives their length together;
+    /// `None` or too great a length leaves the slot free. Returns whether there was a slot and it was filled.
+    /// It goes out with the next [`PacketRings::kick`].
     pub fn transmit(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
         if !self.can_transmit() {
             return false;
@@ -250,8 +251,8 @@ impl Ring {
     }
 
     fn status_word(&self) -> &AtomicU32 {
-        // SAFETY: every slot begins with its status word, aligned as the map is to pages; the kernel changes it only
-        // by whole, aligned stores.
+        // SAFETY: every slot begins with its status word, aligned as the map is to pages; the kernel changes
+        // it only by whole, aligned stores.
         unsafe { self.map.add(self.current * self.slot_len).cast::<AtomicU32>().as_ref() }
     }
 
@@ -265,8 +266,8 @@ impl Ring {
 
     /// The current slot. Only while its status says that it is ours.
     fn slot(&self) -> &[u8] {
-        // SAFETY: `current < slots`, so the slot lies in the map; it is ours, so the kernel does not write to it while
-        // the slice lives (giving it back takes `&mut self` of the owner).
+        // SAFETY: `current < slots`, so the slot lies in the map; it is ours, so the kernel does not write to
+        // it while the slice lives (giving it back takes `&mut self` of the owner).
         unsafe {
             std::slice::from_raw_parts(self.map.add(self.current * self.slot_len).as_ptr(), self.slot_len)
         }

@@ -27,18 +27,18 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Creates a TAP device, or attaches to the existing one of that name. Without a name the kernel picks `tapN`.
-    /// Non-blocking. Its interface is down, without address.
+    /// Creates a TAP device, or attaches to the existing one of that name. Without a name the kernel picks
+    /// `tapN`. Non-blocking. Its interface is down, without address.
     ///
     /// # Errors
-    /// Needs `CAP_NET_ADMIN` in the network namespace (or ownership of a persistent device), and leave to open
-    /// [`DEVICE_FILE`]. [`io::ErrorKind::InvalidInput`] for a name over 15 bytes.
+    /// Needs `CAP_NET_ADMIN` in the network namespace (or ownership of a persistent device), and leave to
+    /// open [`DEVICE_FILE`]. [`io::ErrorKind::InvalidInput`] for a name over 15 bytes.
     pub fn open(name: Option<&str>) -> io::Result<Tap> {
         Tap::open_with(name, 0)
     }
 
-    /// The same as one of several queues of the device: the kernel sends the frames of a flow by the queue by which it last got one
-    /// of it, and others by a hash.
+    /// The same as one of several queues of the device: the kernel sends the frames of a flow by the queue by
+    /// which it last got one of it, and others by a hash.
     ///
     /// # Errors
     /// As [`Tap::open`]; `EINVAL` if the device is there and was made for one queue only.

@@ -8,9 +8,10 @@
 //!   from the kernel: receive (frames that have arrived)      completion (frames that are sent)
 //! ```
 //!
-//! A frame belongs to the kernel from when its address is in a ring to the kernel until it comes back in one from there.
-//! The rings are ours, not a crate's: `xdp` brings the rings with packets, slabs and interfaces of its own and no program;
-//! `xsk-rs` stands on C libraries. What would remain to write, programs and maps, is most of it.
+//! A frame belongs to the kernel from when its address is in a ring to the kernel until it comes back in one
+//! from there. The rings are ours, not a crate's: `xdp` brings the rings with packets, slabs and interfaces
+//! of its own and no program; `xsk-rs` stands on C libraries. What would remain to write, programs and maps,
+//! is most of it.
 
 use std::io;
 use std::marker::PhantomData;
@@ -54,13 +55,14 @@ pub struct XskSocket {
 }
 
 impl XskSocket {
-    /// A socket on that queue of the interface with that number, with so many frames for each direction, powers of two.
-    /// With `copy` the kernel copies frames, as it has to where its generic hook runs the program; without, it does so if
-    /// the driver cannot do better. Frames come once the socket is in the map of an XDP program
-    /// ([`super::bpf::SocketMap`]).
+    /// A socket on that queue of the interface with that number, with so many frames for each direction,
+    /// powers of two. With `copy` the kernel copies frames, as it has to where its generic hook runs the
+    /// program; without, it does so if the driver cannot do better. Frames come once the socket is in the map
+    /// of an XDP program ([`super::bpf::SocketMap`]).
     ///
     /// # Errors
-    /// Needs `CAP_NET_RAW`; `EBUSY` if the queue has a socket already; `ENOBUFS` where so much memory may not be locked.
+    /// Needs `CAP_NET_RAW`; `EBUSY` if the queue has a socket already; `ENOBUFS` where so much memory may not
+    /// be locked.
     pub fn open(interface: u32, queue: u32, frames: [usize; 2], copy: bool) -> io::Result<XskSocket> {
         let [received, sent] = frames.map(|count| count.next_power_of_two());
         // SAFETY: socket(2) touches no memory of ours.
@@ -149,7 +151,8 @@ impl XskSocket {
         let descriptor = self.receive.pop()?;
         self.lent = Some(descriptor.addr & !(FRAME_LEN as u64 - 1));
         let at = descriptor.addr as usize;
-        // SAFETY: the frame is in no ring, so it is ours, until `lent` gives it back, which takes `&mut self`.
+        // SAFETY: the frame is in no ring, so it is ours, until `lent` gives it back, which takes `&mut
+        // self`.
         Some(unsafe { self.frames.frame(at, descriptor.len as usize) })
     }
 
@@ -161,14 +164,15 @@ impl XskSocket {
         !self.free.is_empty() && self.transmit.has_room()
     }
 
-    /// Fills a free frame: `fill` gives how long it is; `None` or too great a length leaves it free. Returns whether there was
-    /// one and it was filled. It goes out with the next [`XskSocket::kick`].
+    /// Fills a free frame: `fill` gives how long it is; `None` or too great a length leaves it free. Returns
+    /// whether there was one and it was filled. It goes out with the next [`XskSocket::kick`].
     pub fn transmit(&mut self, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
         if !self.can_transmit() {
             return false;
         }
         let Some(addr) = self.free.pop() else { return false };
-        // SAFETY: the frame is in no ring and not lent, so it is ours alone; `&mut self` makes the access unique.
+        // SAFETY: the frame is in no ring and not lent, so it is ours alone; `&mut self` makes the access
+        // unique.
         let frame = unsafe { self.frames.frame_mut(addr as usize) };
         match fill(frame) {
             Some(len) if len <= FRAME_LEN => {
@@ -191,7 +195,8 @@ impl XskSocket {
     /// Has the kernel send what is in the transmit ring. How many calls that took.
     ///
     /// # Errors
-    /// From the kernel: `EAGAIN` means that some wait for the next call, `ENETDOWN` that the interface is down.
+    /// From the kernel: `EAGAIN` means that some wait for the next call, `ENETDOWN` that the interface is
+    /// down.
     pub fn kick(&mut self) -> io::Result<usize> {
         self.pending = 0;
         let mut calls = 0;
@@ -299,7 +304,8 @@ impl Mapping {
         Ok(Mapping { start, len })
     }
 
-    /// So many bytes from there on; none if they are not in it (the kernel keeps to the frames, but asking costs nothing).
+    /// So many bytes from there on; none if they are not in it (the kernel keeps to the frames, but asking
+    /// costs nothing).
     ///
     /// # Safety
     /// They must not be the kernel's.
@@ -331,8 +337,8 @@ impl Drop for Mapping {
     }
 }
 
-/// A ring of one producer and one consumer, one of which is the kernel. Both counters wrap at 2^32; an entry belongs to the
-/// producer until its counter, stored with release ordering, says that it is filled.
+/// A ring of one producer and one consumer, one of which is the kernel. Both counters wrap at 2^32; an entry
+/// belongs to the producer until its counter, stored with release ordering, says that it is filled.
 #[derive(Debug)]
 struct SharedRing<T> {
     map: Mapping,
@@ -364,8 +370,8 @@ impl<T: Copy> SharedRing<T> {
     }
 
     fn word(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: the offset lies in the mapping and is aligned, as `map` has seen to; both sides touch the word only by
-        // whole, aligned loads and stores.
+        // SAFETY: the offset lies in the mapping and is aligned, as `map` has seen to; both sides touch the
+        // word only by whole, aligned loads and stores.
         unsafe { self.map.start.add(at).cast::<AtomicU32>().as_ref() }
     }
 
@@ -381,7 +387,8 @@ impl<T: Copy> SharedRing<T> {
         producer.wrapping_sub(self.taken()) <= self.mask
     }
 
-    /// Of a ring to the kernel: fills an entry. There is room, since there are as many entries as frames that go that way.
+    /// Of a ring to the kernel: fills an entry. There is room, since there are as many entries as frames that
+    /// go that way.
     fn push(&mut self, value: T) {
         debug_assert!(self.has_room());
         let producer = self.word(self.producer).load(Ordering::Relaxed);
@@ -411,7 +418,8 @@ impl<T: Copy> SharedRing<T> {
             return None;
         }
         let consumer = self.word(self.consumer).load(Ordering::Relaxed);
-        // SAFETY: the producer's counter has passed this entry, so it is filled, and ours until our counter passes it.
+        // SAFETY: the producer's counter has passed this entry, so it is filled, and ours until our counter
+        // passes it.
         let value = unsafe { self.entry(consumer).read() };
         self.word(self.consumer).store(consumer.wrapping_add(1), Ordering::Release);
         Some(value)

@@ -1,5 +1,5 @@
-//! Bytes that arrived ahead of a gap, kept until the gap is filled (RFC 9293 section 3.10.7.4, "segments with higher
-//! beginning sequence numbers SHOULD be held for later processing").
+//! Bytes that arrived ahead of a gap, kept until the gap is filled (RFC 9293 section 3.10.7.4, "segments with
+//! higher beginning sequence numbers SHOULD be held for later processing").
 //!
 //! ```text
 //!            RCV.NXT      block 0          block 1
@@ -7,8 +7,9 @@
 //!             missing               missing            window
 //! ```
 //!
-//! Blocks are disjoint, not adjacent, and ascending. In-order data never come here: they go to the application straight
-//! from the frame. Both the bytes and the blocks are bounded, so a hostile peer can hold only a fixed amount of memory.
+//! Blocks are disjoint, not adjacent, and ascending. In-order data never come here: they go to the
+//! application straight from the frame. Both the bytes and the blocks are bounded, so a hostile peer can hold
+//! only a fixed amount of memory.
 
 use crate::tcp::seq::SeqNumber;
 use crate::wire::tcp::SackBlocks;
@@ -40,8 +41,8 @@ impl Block {
 }
 
 impl Assembler {
-    /// Keeps `bytes` at `seq`; parts that are here already are not copied again. Whether anything is kept: not when
-    /// `limit_bytes` or [`MAX_BLOCKS`] would be passed; the peer will send it again.
+    /// Keeps `bytes` at `seq`; parts that are here already are not copied again. Whether anything is kept:
+    /// not when `limit_bytes` or [`MAX_BLOCKS`] would be passed; the peer will send it again.
     pub(crate) fn insert(&mut self, seq: SeqNumber, bytes: &[u8], limit_bytes: usize) -> bool {
         let end = seq + bytes.len() as u32;
         // Blocks [first, last) touch or overlap [seq, end).
@@ -111,7 +112,8 @@ impl Assembler {
         self.fin == Some(rcv_nxt)
     }
 
-    /// The kept bytes that begin at `rcv_nxt`, if the gap before them is filled. Blocks wholly before it are dropped.
+    /// The kept bytes that begin at `rcv_nxt`, if the gap before them is filled. Blocks wholly before it are
+    /// dropped.
     pub(crate) fn front(&mut self, rcv_nxt: SeqNumber) -> Option<&[u8]> {
         while self.blocks.first().is_some_and(|block| block.end().le(rcv_nxt)) {
             let block = self.blocks.remove(0);

@@ -1,5 +1,5 @@
-//! Explicit congestion notification (RFC 3168, section 6.1): routers mark packets where they would have to drop some, and the
-//! receiver tells the sender, who answers as to a loss, without one.
+//! Explicit congestion notification (RFC 3168, section 6.1): routers mark packets where they would have to
+//! drop some, and the receiver tells the sender, who answers as to a loss, without one.
 //!
 //! ```text
 //!   sender --ECT(0)--> router --CE--> receiver
@@ -26,8 +26,8 @@ pub enum EcnUse {
 const SETUP: Flags = Flags::ECE.with(Flags::CWR);
 
 impl EcnUse {
-    /// The flags that a SYN has beside (section 6.1.1); one that is sent again has none (6.1.1.1), for there are firewalls that
-    /// drop what they do not know.
+    /// The flags that a SYN has beside (section 6.1.1); one that is sent again has none (6.1.1.1), for there
+    /// are firewalls that drop what they do not know.
     pub(crate) fn syn_flags(self, is_first: bool) -> Flags {
         if self == EcnUse::Active && is_first { SETUP } else { Flags::NONE }
     }
@@ -61,8 +61,8 @@ impl Ecn {
         Ecn { is_agreed, is_marked: false, cwr_is_due: false, reduced_at: iss }
     }
 
-    /// Section 6.1.3: an acceptable segment has arrived, with the router's mark or without. Whether the peer should hear of it at
-    /// once.
+    /// Section 6.1.3: an acceptable segment has arrived, with the router's mark or without. Whether the peer
+    /// should hear of it at once.
     pub(crate) fn arrived(&mut self, flags: Flags, is_congested: bool, has_text: bool) -> bool {
         if !self.is_agreed || !has_text {
             return false;
@@ -101,8 +101,8 @@ impl Ecn {
         self.cwr_is_due
     }
 
-    /// New data with those flags go out: whether they may be marked on their way. Not so what is sent again, and what has no
-    /// data (sections 6.1.4 to 6.1.6).
+    /// New data with those flags go out: whether they may be marked on their way. Not so what is sent again,
+    /// and what has no data (sections 6.1.4 to 6.1.6).
     pub(crate) fn sent_new(&mut self) -> bool {
         self.cwr_is_due = false;
         self.is_agreed

@@ -1,5 +1,5 @@
-//! Initial sequence numbers, RFC 6528: ISN = M + F(socket pair, secret), with M a clock of 4 microseconds and F a keyed
-//! hash. Also gives each connection the offset of its timestamp clock (RFC 7323 section 5.4).
+//! Initial sequence numbers, RFC 6528: ISN = M + F(socket pair, secret), with M a clock of 4 microseconds and
+//! F a keyed hash. Also gives each connection the offset of its timestamp clock (RFC 7323 section 5.4).
 //!
 //! The keyed hash is SipHash-2-4 (Aumasson and Bernstein, 2012).
 

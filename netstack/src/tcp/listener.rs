@@ -1,8 +1,8 @@
 //! LISTEN and the passive half of SYN-RECEIVED: the backlog of half-open connections.
 //!
-//! A SYN costs one small record, never a PCB and never a call of the application: those come with the ACK that proves the
-//! peer's address. The backlog is bounded; when it is full, SYNs are answered by cookies (`tcp::syn_cookie`), so a
-//! flood of forged SYNs neither grows memory nor keeps anyone out (RFC 4987).
+//! A SYN costs one small record, never a PCB and never a call of the application: those come with the ACK
+//! that proves the peer's address. The backlog is bounded; when it is full, SYNs are answered by cookies
+//! (`tcp::syn_cookie`), so a flood of forged SYNs neither grows memory nor keeps anyone out (RFC 4987).
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -143,8 +143,8 @@ impl HalfOpen {
         }
     }
 
-    /// The SYN-ACK is due again, doubled in time: the segment and when to come back; `None` when it is time to give up
-    /// (RFC 9293 section 3.8.3).
+    /// The SYN-ACK is due again, doubled in time: the segment and when to come back; `None` when it is time
+    /// to give up (RFC 9293 section 3.8.3).
     pub(crate) fn retransmit(&mut self, now: Instant, config: &Config) -> Option<(Outgoing, Duration)> {
         if self.retransmissions >= config.max_syn_retransmissions {
             return None;
@@ -180,8 +180,8 @@ impl HalfOpen {
         if !acceptable || (old && !flags.rst()) {
             return if flags.rst() { Answer::Nothing } else { self.challenge(now, config) };
         }
-        // Second: RST. "If this connection was initiated with a passive OPEN, return to LISTEN", by RFC 5961 only at
-        // exactly RCV.NXT.
+        // Second: RST. "If this connection was initiated with a passive OPEN, return to LISTEN", by RFC 5961
+        // only at exactly RCV.NXT.
         if flags.rst() {
             return if segment.seq == rcv_nxt { Answer::Drop } else { Answer::Nothing };
         }
@@ -189,7 +189,8 @@ impl HalfOpen {
         if flags.syn() {
             return self.challenge(now, config);
         }
-        // Fifth: ACK: "if SND.UNA < SEG.ACK =< SND.NXT then enter ESTABLISHED; if not acceptable, form a reset".
+        // Fifth: ACK: "if SND.UNA < SEG.ACK =< SND.NXT then enter ESTABLISHED; if not acceptable, form a
+        // reset".
         if !flags.ack() {
             return Answer::Nothing;
         }
@@ -246,7 +247,8 @@ impl HalfOpen {
     }
 }
 
-/// LISTEN receives a segment (RFC 9293 section 3.10.7.2): whether it is a SYN to answer, and the reset if it is not.
+/// LISTEN receives a segment (RFC 9293 section 3.10.7.2): whether it is a SYN to answer, and the reset if it
+/// is not.
 pub(crate) fn on_listen(segment: &Segment<'_>) -> Result<(), Option<Outgoing>> {
     let flags = segment.flags;
     if flags.rst() {
@@ -282,8 +284,8 @@ impl Backlog {
         self.records.len() >= self.capacity
     }
 
-    /// Adds a record, unless the backlog [is full](Backlog::is_full). Returns its number, which tells it from later ones
-    /// of the same tuple.
+    /// Adds a record, unless the backlog [is full](Backlog::is_full). Returns its number, which tells it from
+    /// later ones of the same tuple.
     pub(crate) fn insert(&mut self, tuple: FourTuple, mut record: HalfOpen) -> u64 {
         debug_assert!(!self.is_full());
         self.numbers += 1;

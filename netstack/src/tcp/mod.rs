@@ -45,9 +45,9 @@ pub struct Config {
     pub min_rto: Duration,
     /// Largest retransmission time-out (RFC 6298 rule 2.5: at least 60 s).
     pub max_rto: Duration,
-    /// How long a peer may keep back the ACK of a single segment: what a probe for it waits beside two round trips (RFC
-    /// 8985 section 7.2, TLP.max_ack_delay: 200 ms where nothing is known). All stacks of today acknowledge within 40 ms
-    /// or 50; one that does not gets a segment twice now and then.
+    /// How long a peer may keep back the ACK of a single segment: what a probe for it waits beside two round
+    /// trips (RFC 8985 section 7.2, TLP.max_ack_delay: 200 ms where nothing is known). All stacks of today
+    /// acknowledge within 40 ms or 50; one that does not gets a segment twice now and then.
     pub max_ack_delay: Duration,
     /// Retransmissions of the same data before the connection is given up (RFC 9293 section 3.8.3, R2).
     pub max_retransmissions: u8,
@@ -68,12 +68,14 @@ pub struct Config {
     /// How long FIN-WAIT-2 waits for a peer that neither sends nor closes, when nobody reads any more
     /// ([`crate::application::Stream::reads_no_more`]).
     pub fin_wait_2: Duration,
-    /// Coalesce small segments (Nagle's algorithm in Minshall's form: wait only for a small segment in flight). Off,
-    /// a response's last piece leaves at once.
+    /// Coalesce small segments (Nagle's algorithm in Minshall's form: wait only for a small segment in
+    /// flight). Off, a response's last piece leaves at once.
     pub nagle: bool,
-    /// Send FIN with the last data and let ACKs wait for data to ride on. Off, each goes at once, in a packet of its own.
+    /// Send FIN with the last data and let ACKs wait for data to ride on. Off, each goes at once, in a packet
+    /// of its own.
     pub packet_merging: bool,
-    /// Let a segment go beyond the end of a message's head, or of its body. Off, [`Stream::part_end`] ends it.
+    /// Let a segment go beyond the end of a message's head, or of its body. Off, [`Stream::part_end`] ends
+    /// it.
     pub header_merging: bool,
     /// Offer and use timestamps (RFC 7323 section 3).
     pub timestamps: bool,

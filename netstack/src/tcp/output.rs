@@ -1,11 +1,12 @@
-//! What to send next, and whether to: RFC 9293 section 3.8.6, with RFC 5681's window, silly window avoidance on both
-//! sides, and RFC 6298's timer.
+//! What to send next, and whether to: RFC 9293 section 3.8.6, with RFC 5681's window, silly window avoidance
+//! on both sides, and RFC 6298's timer.
 //!
-//! `Pcb::poll_transmit` gives one segment (or super-segment) a call, in this order: SYN; what was lost; new data, with
-//! FIN if they are the last; a probe; an ACK that found no company.
+//! `Pcb::poll_transmit` gives one segment (or super-segment) a call, in this order: SYN; what was lost; new
+//! data, with FIN if they are the last; a probe; an ACK that found no company.
 //!
-//! How much may be sent is decided first, then the source is asked for it. It may have less at hand: then that goes out,
-//! without FIN, and the connection rests until it is woken. What was sent before the source always has.
+//! How much may be sent is decided first, then the source is asked for it. It may have less at hand: then
+//! that goes out, without FIN, and the connection rests until it is woken. What was sent before the source
+//! always has.
 
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ const PTO_MARGIN: Duration = Duration::from_millis(2);
 
 impl Pcb {
     /// The next segment to send, if one may be sent now, and its payload in `pieces`, which is empty before.
-    /// `segmentation` is the largest payload that the device cuts up by itself, zero if it does not. The segment counts
-    /// as sent.
+    /// `segmentation` is the largest payload that the device cuts up by itself, zero if it does not. The
+    /// segment counts as sent.
     pub(crate) fn poll_transmit<'a, S: Stream>(
         &mut self,
         now: Instant,
@@ -63,7 +64,8 @@ impl Pcb {
         }
         let owes_ack = self.due.ack_now || self.due.ack_delayed;
         if owes_ack && !config.packet_merging {
-            // The specialisation is off: the ACK has a packet of its own, before the data's, and waits for nothing.
+            // The specialisation is off: the ACK has a packet of its own, before the data's, and waits for
+            // nothing.
             let segment = self.bare(now, self.snd.max);
             return Some(self.stamp(segment));
         }
@@ -71,8 +73,9 @@ impl Pcb {
             return Some(self.stamp(segment));
         }
         if self.due.probe {
-            // RFC 9293 section 3.8.4: a sequence number just left of the window asks for an ACK that tells RCV.NXT and
-            // RCV.WND. It carries no byte, so nothing has to be taken back if the window stays shut.
+            // RFC 9293 section 3.8.4: a sequence number just left of the window asks for an ACK that tells
+            // RCV.NXT and RCV.WND. It carries no byte, so nothing has to be taken back if the window stays
+            // shut.
             self.due.probe = false;
             let segment = self.bare(now, self.snd.una - 1);
             return Some(self.stamp(segment));
@@ -161,10 +164,10 @@ impl Pcb {
         Some(self.stamp(segment))
     }
 
-    /// RFC 8985 section 7.3: the last segment once more. Not new data, even if there are any, as the RFC has it: if all that
-    /// was lost is an ACK, a duplicate is acknowledged at once, but a new segment by itself only after the peer's delay. In
-    /// fast recovery (where the RFC leaves all to the RTO, and RFC 9002 section 6.2 does not) it is the first segment, whose
-    /// retransmission is the one that was lost.
+    /// RFC 8985 section 7.3: the last segment once more. Not new data, even if there are any, as the RFC has
+    /// it: if all that was lost is an ACK, a duplicate is acknowledged at once, but a new segment by itself
+    /// only after the peer's delay. In fast recovery (where the RFC leaves all to the RTO, and RFC 9002
+    /// section 6.2 does not) it is the first segment, whose retransmission is the one that was lost.
     fn next_loss_probe<'a, S: Stream>(
         &mut self,
         now: Instant,
@@ -185,8 +188,8 @@ impl Pcb {
         Some(segment)
     }
 
-    /// `[start, start + span)`, which is in flight, once more. `None` if the source lost what it had to keep: then the
-    /// retransmission timer asks again, and gives up in the end.
+    /// `[start, start + span)`, which is in flight, once more. `None` if the source lost what it had to keep:
+    /// then the retransmission timer asks again, and gives up in the end.
     fn again<'a, S: Stream>(
         &mut self,
         now: Instant,
@@ -302,8 +305,8 @@ impl Pcb {
         let resident = gather(stream, offset, len, pieces);
         let is_short = resident < len;
         if is_short {
-            // What is there goes: the source may not get on with the rest before this is acknowledged. A small segment
-            // may still have to wait for an earlier one.
+            // What is there goes: the source may not get on with the rest before this is acknowledged. A
+            // small segment may still have to wait for an earlier one.
             let held = if self.nagle_holds(resident % mss, false, config) { resident % mss } else { 0 };
             len = resident - held;
             payload::truncate(pieces, len as usize);
@@ -373,8 +376,8 @@ impl Pcb {
         }
     }
 
-    /// RFC 6298 rules 5.2 and 5.3, and RFC 8985 section 8: what an ACK makes of the timer. `reordering_us`, if not zero, is
-    /// when to look for losses again.
+    /// RFC 6298 rules 5.2 and 5.3, and RFC 8985 section 8: what an ACK makes of the timer. `reordering_us`,
+    /// if not zero, is when to look for losses again.
     pub(crate) fn arm_after_ack(
         &mut self,
         now: Instant,
@@ -425,8 +428,8 @@ impl Pcb {
         now + self.rtt.rto(config).saturating_sub(Duration::from_micros(u64::from(elapsed_us)))
     }
 
-    /// RFC 9293 section 3.8.6.2.1, sender's silly window avoidance, for data that the window cuts short: at least half
-    /// of the largest window that the peer offered, or the override time has passed.
+    /// RFC 9293 section 3.8.6.2.1, sender's silly window avoidance, for data that the window cuts short: at
+    /// least half of the largest window that the peer offered, or the override time has passed.
     fn small_segment_is_due(&self, len: u32, in_flight: bool) -> bool {
         len > 0 && (len >= self.snd.usual_wnd / 2 || (self.due.override_sws && !in_flight))
     }
@@ -501,8 +504,8 @@ impl Pcb {
         self.timers.stop(Timer::DelayedAck);
     }
 
-    /// Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): the right edge moves only by a worthwhile step,
-    /// and never back. When the peer may be waiting for it, it is told.
+    /// Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): the right edge moves only by a
+    /// worthwhile step, and never back. When the peer may be waiting for it, it is told.
     fn open_window<S: Stream>(&mut self, stream: &S, config: &Config) {
         if !self.state.may_receive() {
             return;

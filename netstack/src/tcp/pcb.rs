@@ -1,4 +1,5 @@
-//! The protocol control block of one connection (RFC 9293 section 3.3.1), kept by the application in its own record.
+//! The protocol control block of one connection (RFC 9293 section 3.3.1), kept by the application in its own
+//! record.
 //!
 //! ```text
 //!   Send sequence space                       offset in the stream = una_offset + (seq - SND.UNA)
@@ -87,8 +88,8 @@ pub(crate) struct Send {
     pub(crate) wnd: u32,
     /// MAX.SND.WND (RFC 5961 section 5).
     pub(crate) max_wnd: u32,
-    /// Max(SND.WND) of silly window avoidance, an estimate of the peer's buffer: what was offered since the override timer
-    /// last found the window small. A peer may have got a smaller buffer for good.
+    /// Max(SND.WND) of silly window avoidance, an estimate of the peer's buffer: what was offered since the
+    /// override timer last found the window small. A peer may have got a smaller buffer for good.
     pub(crate) usual_wnd: u32,
     /// SND.WL1.
     pub(crate) wl1: SeqNumber,
@@ -96,14 +97,16 @@ pub(crate) struct Send {
     pub(crate) wl2: SeqNumber,
     /// Shift of the windows that we receive.
     pub(crate) scale: u8,
-    /// Largest payload of a segment without options: the peer's MSS, or our link's, or the path's, whichever is smallest.
+    /// Largest payload of a segment without options: the peer's MSS, or our link's, or the path's, whichever
+    /// is smallest.
     pub(crate) mss: u16,
-    /// The same without the path's, while a router's report makes it smaller; and when that report came, in seconds.
+    /// The same without the path's, while a router's report makes it smaller; and when that report came, in
+    /// seconds.
     pub(crate) mss_before_path: Option<Box<(u16, u32)>>,
     /// The round trip is measured next by an ACK beyond this (RFC 6298 section 3: once a round trip).
     pub(crate) timed_until: SeqNumber,
-    /// Bytes acknowledged since segments were last asked for: a device brings ACKs in batches, and what they made room for
-    /// could not be sent in between.
+    /// Bytes acknowledged since segments were last asked for: a device brings ACKs in batches, and what they
+    /// made room for could not be sent in between.
     pub(crate) acked_in_batch: u32,
     /// The same of all that ACKs report, by SACK or in order, for the first time.
     pub(crate) delivered_in_batch: u32,
@@ -154,8 +157,8 @@ pub(crate) struct TimestampClock {
 }
 
 impl TimestampClock {
-    /// SMSS of RFC 5681 section 2, which counts no options, where `mss` is the largest payload without any: so the window is
-    /// whole segments, as they are sent.
+    /// SMSS of RFC 5681 section 2, which counts no options, where `mss` is the largest payload without any:
+    /// so the window is whole segments, as they are sent.
     pub(crate) fn smss(&self, mss: u16) -> u16 {
         mss - if self.enabled { TIMESTAMPS_LEN } else { 0 }
     }
@@ -358,15 +361,16 @@ impl Pcb {
         disposition
     }
 
-    /// FlightSize (RFC 5681 section 2), as congestion control wants to know it: what was in flight when segments could last be
-    /// sent, of which the same batch of ACKs may have taken some off. Without that, a loss that shows at the end of a batch
-    /// would seem to be one of a small window, and what the batch acknowledged one that was not used.
+    /// FlightSize (RFC 5681 section 2), as congestion control wants to know it: what was in flight when
+    /// segments could last be sent, of which the same batch of ACKs may have taken some off. Without that, a
+    /// loss that shows at the end of a batch would seem to be one of a small window, and what the batch
+    /// acknowledged one that was not used.
     pub(crate) fn flight(&self) -> u32 {
         (self.snd.max - self.snd.una).saturating_add(self.snd.acked_in_batch)
     }
 
-    /// Marks what is lost by now and begins to recover, if something is, from `flight` bytes in flight. How many
-    /// microseconds to wait for more.
+    /// Marks what is lost by now and begins to recover, if something is, from `flight` bytes in flight. How
+    /// many microseconds to wait for more.
     pub(crate) fn detect_losses(&mut self, now: Instant, flight: u32) -> u32 {
         let view = self.view(now);
         let (verdict, wait_us) = self.recovery.detect(&view);
@@ -403,8 +407,8 @@ impl Pcb {
         self.recovery.undo();
     }
 
-    /// Congestion has shown with `flight` bytes in flight. What an earlier loss has cost is not taken back any more: the window
-    /// from before both would come back.
+    /// Congestion has shown with `flight` bytes in flight. What an earlier loss has cost is not taken back
+    /// any more: the window from before both would come back.
     pub(crate) fn reduce_window(&mut self, flight: u32) {
         self.reduction = None;
         self.congestion.enter_recovery(flight);
@@ -432,8 +436,8 @@ impl Pcb {
         self.recovery.prr.as_ref().map_or(self.congestion.window(), |prr| prr.window())
     }
 
-    /// What was to be sent got no further than this host: nobody answers for the next hop. It counts as a lost segment:
-    /// the retransmission timer tries it again, and gives up in the end.
+    /// What was to be sent got no further than this host: nobody answers for the next hop. It counts as a
+    /// lost segment: the retransmission timer tries it again, and gives up in the end.
     pub(crate) fn lost_before_the_wire(&mut self, now: Instant, config: &Config) {
         if !matches!(self.state, State::Closed) && !self.timers.is_set(Timer::Retransmit) {
             if self.unanswered == 0 {
@@ -443,8 +447,8 @@ impl Pcb {
         }
     }
 
-    /// Takes over the stream's deadline. One that has passed comes a little later, not at once: a stream that leaves it
-    /// where it was must not keep the stack busy.
+    /// Takes over the stream's deadline. One that has passed comes a little later, not at once: a stream that
+    /// leaves it where it was must not keep the stack busy.
     pub(crate) fn update_deadline<S: Stream>(&mut self, now: Instant, stream: &S) {
         match stream.deadline() {
             Some(at) => self.timers.set(now, Timer::Application, at.max(now + DEADLINE_GRANULARITY)),
@@ -452,7 +456,8 @@ impl Pcb {
         }
     }
 
-    /// Bounds the wait for the peer's FIN from when nobody reads any more (Linux: from when the socket is an orphan).
+    /// Bounds the wait for the peer's FIN from when nobody reads any more (Linux: from when the socket is an
+    /// orphan).
     pub(crate) fn update_fin_wait_2<S: Stream>(&mut self, now: Instant, stream: &S, config: &Config) {
         if !matches!(self.state, State::FinWait2(_)) || !stream.reads_no_more() {
             self.timers.stop(Timer::FinWait2);
@@ -500,14 +505,15 @@ impl Pcb {
     }
 
     /// Asks for an ACK in answer to a reset, a SYN or an ACK that may be forged, unless one went out lately.
-    /// Whether it goes out is the stack's to say, which bounds those of all connections (RFC 5961 section 10).
+    /// Whether it goes out is the stack's to say, which bounds those of all connections (RFC 5961 section
+    /// 10).
     pub(crate) fn challenge(&mut self, now: Instant) {
         self.due.challenge |= challenge_is_due(&mut self.last_challenge_ms, now);
     }
 
-    /// Asks for an ACK in answer to a bare one that is not acceptable, unless one went out lately: that must not
-    /// become half of an endless exchange. Keep-alives and probes of a window are such: whether a live peer gets
-    /// its answer must not depend on what strangers do with the bound of all connections.
+    /// Asks for an ACK in answer to a bare one that is not acceptable, unless one went out lately: that must
+    /// not become half of an endless exchange. Keep-alives and probes of a window are such: whether a live
+    /// peer gets its answer must not depend on what strangers do with the bound of all connections.
     pub(crate) fn answer_bare(&mut self, now: Instant) {
         self.due.ack_now |= challenge_is_due(&mut self.last_challenge_ms, now);
     }
@@ -596,7 +602,8 @@ const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
 /// At most one challenge ACK per connection, or half-open one, in this time.
 const CHALLENGE_INTERVAL_MS: u32 = 50;
 
-/// Whether a connection whose last challenge went out at `last_ms` may have another (RFC 5961 section 7); it is noted.
+/// Whether a connection whose last challenge went out at `last_ms` may have another (RFC 5961 section 7); it
+/// is noted.
 pub(crate) fn challenge_is_due(last_ms: &mut Option<NonZeroU32>, now: Instant) -> bool {
     // A millisecond of 49 days is taken for the next.
     let now_ms = NonZeroU32::new(now.as_millis() as u32).unwrap_or(NonZeroU32::MIN);

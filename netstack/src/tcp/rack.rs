@@ -1,6 +1,6 @@
-//! RACK, loss detection by time (RFC 8985 section 6): a segment is lost if another that was sent later has arrived, and a
-//! round trip and the reordering window have passed since it was sent. That finds lost retransmissions, and losses near
-//! the end of a flight, which counting duplicates cannot.
+//! RACK, loss detection by time (RFC 8985 section 6): a segment is lost if another that was sent later has
+//! arrived, and a round trip and the reordering window have passed since it was sent. That finds lost
+//! retransmissions, and losses near the end of a flight, which counting duplicates cannot.
 
 use crate::tcp::send_records::{Delivered, Losses, Micros, SendRecords};
 use crate::tcp::seq::SeqNumber;
@@ -53,8 +53,8 @@ impl Rack {
         }
     }
 
-    /// Steps 1 to 3 for segments that an ACK reports for the first time; call in the order of their numbers. `echoed` is
-    /// when what the ACK answers was sent, by the timestamps option, as a bound from above.
+    /// Steps 1 to 3 for segments that an ACK reports for the first time; call in the order of their numbers.
+    /// `echoed` is when what the ACK answers was sent, by the timestamps option, as a bound from above.
     pub(crate) fn delivered(&mut self, now: Micros, now_s: u32, segment: Delivered, echoed: Option<Micros>) {
         let rtt_us = now.since(segment.sent).max(1);
         // The ACK may be of the first transmission: then it says nothing of when this one arrived.
@@ -79,8 +79,8 @@ impl Rack {
         }
     }
 
-    /// Step 4's adaption: a D-SACK says that something was sent again in vain, so the window was too narrow. `una` and
-    /// `max` are SND.UNA and SND.NXT.
+    /// Step 4's adaption: a D-SACK says that something was sent again in vain, so the window was too narrow.
+    /// `una` and `max` are SND.UNA and SND.NXT.
     pub(crate) fn duplicate_reported(&mut self, max: SeqNumber) {
         if self.dsack_round.is_none() {
             self.dsack_round = Some(max);
@@ -106,8 +106,8 @@ impl Rack {
         }
     }
 
-    /// Step 4, the reordering window. None while no reordering was ever seen and either a recovery runs or as much is
-    /// SACKed as DupThresh asks for.
+    /// Step 4, the reordering window. None while no reordering was ever seen and either a recovery runs or as
+    /// much is SACKed as DupThresh asks for.
     fn reordering_window_us(&self, srtt_us: u32, is_certain: bool) -> u32 {
         if !self.reordering_seen && is_certain {
             return 0;
@@ -133,7 +133,8 @@ impl Rack {
         })
     }
 
-    /// RFC 8985 section 6.3, RACK_mark_losses_on_RTO: what lies at SND.UNA is lost, and all whose time is over.
+    /// RFC 8985 section 6.3, RACK_mark_losses_on_RTO: what lies at SND.UNA is lost, and all whose time is
+    /// over.
     pub(crate) fn mark_timed_out(
         &self,
         now: Micros,
@@ -181,7 +182,8 @@ mod tests {
         let mut rack = Rack::new(ISS);
         records.sacked(seq(100), seq(200), |segment| rack.delivered(Micros(1010), 0, segment, None));
         let losses = rack.detect(Micros(1010), 1000, false, &mut records);
-        // Sent at 0, a round trip of 1000 and a window of 250: 240 are left. What was sent later is not even waited for.
+        // Sent at 0, a round trip of 1000 and a window of 250: 240 are left. What was sent later is not even
+        // waited for.
         assert_eq!((losses.bytes, losses.wait_us), (0, 240));
         let losses = rack.detect(Micros(1250), 1000, false, &mut records);
         assert_eq!((losses.bytes, losses.end, losses.wait_us), (100, Some(seq(100)), 0));

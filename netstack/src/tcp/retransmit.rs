@@ -1,10 +1,11 @@
-//! What is lost and what to send again. With SACK by RACK (`tcp::rack`) and tail loss probes (RFC 8985); without,
-//! by counting duplicate ACKs (RFC 5681 section 3.2, RFC 6582); after a time-out by both (RFC 6298, RFC 8985 section 6.3).
+//! What is lost and what to send again. With SACK by RACK (`tcp::rack`) and tail loss probes (RFC 8985);
+//! without, by counting duplicate ACKs (RFC 5681 section 3.2, RFC 6582); after a time-out by both (RFC 6298,
+//! RFC 8985 section 6.3).
 //!
-//! However a loss is found, it is a mark on the records of what is in flight (`tcp::send_records`), and what is
-//! marked is sent again, lowest first, as the congestion window has room. *pipe* (RFC 6675), the bytes believed to be in
-//! the network, is what is neither SACKed nor marked. Without SACK each duplicate ACK stands for one segment that left
-//! the network.
+//! However a loss is found, it is a mark on the records of what is in flight (`tcp::send_records`), and what
+//! is marked is sent again, lowest first, as the congestion window has room. *pipe* (RFC 6675), the bytes
+//! believed to be in the network, is what is neither SACKed nor marked. Without SACK each duplicate ACK
+//! stands for one segment that left the network.
 //!
 //! ```text
 //!   Open --loss found--> Fast --all acknowledged that was out then--> Open
@@ -101,8 +102,8 @@ pub(crate) struct News {
     /// The option reports a segment received twice (RFC 2883); where it ended, and its bytes.
     pub(crate) duplicate: Option<SeqNumber>,
     pub(crate) duplicate_bytes: u32,
-    /// How long the earliest segment took that this ACK acknowledges, SND.UNA moving; none if any part was sent more than
-    /// once, or had arrived before (Karn, RFC 6298 section 3).
+    /// How long the earliest segment took that this ACK acknowledges, SND.UNA moving; none if any part was
+    /// sent more than once, or had arrived before (Karn, RFC 6298 section 3).
     pub(crate) rtt_us: Option<u32>,
 }
 
@@ -139,9 +140,9 @@ impl LossRecovery {
         }
     }
 
-    /// Reads acknowledgment `ack` and its SACK option into the records, before SND.UNA moves. `echoed` is when what the
-    /// ACK answers was sent, at the latest, if timestamps tell. Blocks outside of what is in flight are ignored: old, or
-    /// forged; the first may report a duplicate.
+    /// Reads acknowledgment `ack` and its SACK option into the records, before SND.UNA moves. `echoed` is
+    /// when what the ACK answers was sent, at the latest, if timestamps tell. Blocks outside of what is in
+    /// flight are ignored: old, or forged; the first may report a duplicate.
     pub(crate) fn read_ack(
         &mut self,
         view: &View,
@@ -219,8 +220,8 @@ impl LossRecovery {
             return Verdict::Recovered(phase);
         }
         if self.phase == Phase::Fast && !self.sack_permitted {
-            // RFC 6582 section 3.2 step 3, partial acknowledgment: the next segment is lost too; deflate by what was
-            // acknowledged, and add back one segment.
+            // RFC 6582 section 3.2 step 3, partial acknowledgment: the next segment is lost too; deflate by
+            // what was acknowledged, and add back one segment.
             self.dup_bytes = self.dup_bytes.saturating_sub(acked.saturating_sub(view.smss));
             self.records.lost(view.una, (view.una + view.smss).min(view.max));
             self.first_is_due = true;
@@ -242,8 +243,8 @@ impl LossRecovery {
         self.enter_fast(view)
     }
 
-    /// With SACK: marks what is lost by now (RFC 8985 section 6.2 step 5). How long to wait for what may be lost soon, in
-    /// microseconds; zero for nothing of the kind.
+    /// With SACK: marks what is lost by now (RFC 8985 section 6.2 step 5). How long to wait for what may be
+    /// lost soon, in microseconds; zero for nothing of the kind.
     pub(crate) fn detect(&mut self, view: &View) -> (Verdict, u32) {
         if !self.sack_permitted {
             return (Verdict::Ordinary, 0);
@@ -280,7 +281,8 @@ impl LossRecovery {
 
     /// The retransmission timer fired (RFC 6298 rule 5.4; RFC 8985 section 6.3).
     pub(crate) fn timed_out(&mut self, view: &View) {
-        // A receiver that SACKs what it should acknowledge has reneged (RFC 2018 section 8): believe nothing it said.
+        // A receiver that SACKs what it should acknowledge has reneged (RFC 2018 section 8): believe nothing
+        // it said.
         if self.records.first_is_sacked() {
             self.records.forget_sacks();
         }
@@ -353,8 +355,8 @@ impl LossRecovery {
         self.phase
     }
 
-    /// Whether a probe may be waited for: none is out, and nothing is thought to be lost (RFC 8985 section 7.2), or it is
-    /// being recovered and all may depend on one retransmission.
+    /// Whether a probe may be waited for: none is out, and nothing is thought to be lost (RFC 8985 section
+    /// 7.2), or it is being recovered and all may depend on one retransmission.
     pub(crate) fn may_probe(&self) -> bool {
         let is_quiet = self.records.sacked_bytes() == 0 && self.records.lost_bytes() == 0;
         self.sack_permitted
@@ -366,13 +368,15 @@ impl LossRecovery {
             }
     }
 
-    /// A probe went out (RFC 8985 section 7.3); `may_hide_loss` unless a recovery has reduced the window already.
+    /// A probe went out (RFC 8985 section 7.3); `may_hide_loss` unless a recovery has reduced the window
+    /// already.
     pub(crate) fn probed(&mut self, max: SeqNumber, may_hide_loss: bool) {
         self.probe = Some(Probe { end: max, may_hide_loss });
     }
 
-    /// RFC 8985 section 7.4.2, TLP_process_ack. Whether the probe has repaired a loss that nothing else told of, so that the
-    /// congestion window owes a reduction. `is_plain` is an ACK without data, without news and without a new window.
+    /// RFC 8985 section 7.4.2, TLP_process_ack. Whether the probe has repaired a loss that nothing else told
+    /// of, so that the congestion window owes a reduction. `is_plain` is an ACK without data, without news
+    /// and without a new window.
     pub(crate) fn probe_acknowledged(
         &mut self,
         ack: SeqNumber,
@@ -399,7 +403,8 @@ impl LossRecovery {
     }
 }
 
-/// RFC 2883 section 4: the first block reports a duplicate if it lies below the acknowledgment, or within the second.
+/// RFC 2883 section 4: the first block reports a duplicate if it lies below the acknowledgment, or within the
+/// second.
 fn reported_duplicate(blocks: &SackBlocks, ack: SeqNumber) -> Option<(SeqNumber, SeqNumber)> {
     let (&(left, right), rest) = blocks.as_slice().split_first()?;
     let (left, right) = (SeqNumber(left), SeqNumber(right));

@@ -26,7 +26,8 @@ impl RttEstimator {
         RttEstimator { srtt: 0, rttvar: 0, base_rto: units(config.initial_rto), backoff: 0 }
     }
 
-    /// Takes in one sample, which must not stem from a retransmitted segment (Karn, section 3), and ends backing off.
+    /// Takes in one sample, which must not stem from a retransmitted segment (Karn, section 3), and ends
+    /// backing off.
     pub(crate) fn sample(&mut self, rtt: Duration, config: &Config) {
         // Anything above a minute is a clock or a peer gone wrong; it must not freeze the connection.
         let rtt = units(rtt).clamp(1, units(config.max_rto).max(1));
@@ -46,8 +47,9 @@ impl RttEstimator {
         self.backoff = 0;
     }
 
-    /// Rule 5.5: doubles the RTO, up to the configured largest. Stays doubled until the next sample (Karn's algorithm):
-    /// were it undone by an ACK of retransmitted data, a path slower than the RTO would never be measured.
+    /// Rule 5.5: doubles the RTO, up to the configured largest. Stays doubled until the next sample (Karn's
+    /// algorithm): were it undone by an ACK of retransmitted data, a path slower than the RTO would never be
+    /// measured.
     pub(crate) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);
     }

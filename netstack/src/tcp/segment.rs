@@ -1,4 +1,5 @@
-//! A TCP segment as the state machine sees it: numbers from a header that is already checked, and a borrowed payload.
+//! A TCP segment as the state machine sees it: numbers from a header that is already checked, and a borrowed
+//! payload.
 //!
 //! Bytes on the wire are [`crate::wire::tcp`]'s matter.
 
@@ -73,7 +74,8 @@ pub(crate) struct Outgoing {
     pub len: u32,
     /// Largest payload of a single segment on the wire with these options.
     pub mss: u16,
-    /// Whether routers may cut its packets: the path carries less than the smallest segment that we go down to.
+    /// Whether routers may cut its packets: the path carries less than the smallest segment that we go down
+    /// to.
     pub may_fragment: bool,
     /// Whether routers may mark its packets in place of dropping some (RFC 3168 section 5: ECT(0)).
     pub may_mark: bool,

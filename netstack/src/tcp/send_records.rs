@@ -1,29 +1,30 @@
-//! What is in flight, segment by segment: when each was last sent, whether more than once, and what became of it (the
-//! per-segment variables of RFC 8985 section 5.1).
+//! What is in flight, segment by segment: when each was last sent, whether more than once, and what became of
+//! it (the per-segment variables of RFC 8985 section 5.1).
 //!
 //! ```text
 //!   SND.UNA                                                             SND.MAX
 //!   ---|  sent 3 ms ago, twice |  SACKed  |  lost  |  sent 1 ms ago, once  |---
 //! ```
 //!
-//! A record is a range of sequence numbers with one history. Segments that went out at the same time share one, so a burst
-//! or a super-segment costs a single record; an acknowledgment of a part splits it, and SACKed neighbours grow together.
-//! There is no record while nothing is in flight. Each sequence number in flight is in one of three states: on its way,
-//! SACKed, or lost (and then still to be sent again, which puts it on its way once more).
+//! A record is a range of sequence numbers with one history. Segments that went out at the same time share
+//! one, so a burst or a super-segment costs a single record; an acknowledgment of a part splits it, and
+//! SACKed neighbours grow together. There is no record while nothing is in flight. Each sequence number in
+//! flight is in one of three states: on its way, SACKed, or lost (and then still to be sent again, which puts
+//! it on its way once more).
 
 use smallvec::SmallVec;
 
 use crate::tcp::seq::SeqNumber;
 
-/// Records kept at most. Beyond, SACK blocks that would split one are not believed, and new data join the last one: what
-/// is bounded is the work for each ACK of a peer that reports every other byte.
+/// Records kept at most. Beyond, SACK blocks that would split one are not believed, and new data join the
+/// last one: what is bounded is the work for each ACK of a peer that reports every other byte.
 const MAX_RECORDS: usize = 1024;
 
 /// Kept inside of the PCB: what an answer needs that leaves in one burst, and its retransmission.
 const INLINE: usize = 2;
 
-/// A clock of microseconds, modulo 2^32: 71 minutes, while nothing is in flight for longer than the retransmissions of it
-/// last. Compared on the circle, like sequence numbers.
+/// A clock of microseconds, modulo 2^32: 71 minutes, while nothing is in flight for longer than the
+/// retransmissions of it last. Compared on the circle, like sequence numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Micros(pub(crate) u32);
 
@@ -120,8 +121,8 @@ impl SendRecords {
         self.join(first, last);
     }
 
-    /// SND.UNA moved to `una`: calls `visit` for what had not been SACKed before, in order. Whether any of what was
-    /// acknowledged had been sent more than once.
+    /// SND.UNA moved to `una`: calls `visit` for what had not been SACKed before, in order. Whether any of
+    /// what was acknowledged had been sent more than once.
     pub(crate) fn acknowledged(&mut self, una: SeqNumber, mut visit: impl FnMut(Delivered)) -> bool {
         let mut any_resent = false;
         let mut gone = 0;
@@ -156,8 +157,8 @@ impl SendRecords {
         any_resent
     }
 
-    /// The peer has `[left, right)`, which lies above SND.UNA and in flight: calls `visit` for what is news, in order. How
-    /// many bytes are.
+    /// The peer has `[left, right)`, which lies above SND.UNA and in flight: calls `visit` for what is news,
+    /// in order. How many bytes are.
     pub(crate) fn sacked(
         &mut self,
         left: SeqNumber,
@@ -199,9 +200,9 @@ impl SendRecords {
         news
     }
 
-    /// Everything on its way is lost that was sent before (`at`, `end`) and for which `remaining` says that its time is
-    /// over: `None`, or else how many microseconds it has left. Gives the bytes lost, the end of the last of them, and the
-    /// longest time left.
+    /// Everything on its way is lost that was sent before (`at`, `end`) and for which `remaining` says that
+    /// its time is over: `None`, or else how many microseconds it has left. Gives the bytes lost, the end of
+    /// the last of them, and the longest time left.
     pub(crate) fn lost_before(
         &mut self,
         at: Micros,
@@ -217,7 +218,8 @@ impl SendRecords {
                 // Sent once, and later; so what follows was sent later still.
                 break;
             }
-            // Of one burst the part before `end` counts as sent before it (RFC 8985 section 6.2, RACK_sent_after).
+            // Of one burst the part before `end` counts as sent before it (RFC 8985 section 6.2,
+            // RACK_sent_after).
             let before = if is_later { self.start_of(index) } else { record.end };
             let before = if record.sent == at { before.min(end) } else { before };
             let len = before.since(self.start_of(index));
@@ -307,8 +309,8 @@ impl SendRecords {
         len
     }
 
-    /// Takes a record that is about to change out of the count of what is lost. Its length; `None` if it is SACKed, which is
-    /// for good.
+    /// Takes a record that is about to change out of the count of what is lost. Its length; `None` if it is
+    /// SACKed, which is for good.
     fn count_out(&mut self, at: usize) -> Option<u32> {
         let len = self.len_of(at);
         match self.records[at].delivery {

@@ -13,7 +13,8 @@ pub enum CloseReason {
     Reset,
     /// An active open was refused: RST in answer to our SYN.
     Refused,
-    /// The peer stopped answering: retransmissions, probes or keep-alives were used up (RFC 9293 section 3.8.3).
+    /// The peer stopped answering: retransmissions, probes or keep-alives were used up (RFC 9293 section
+    /// 3.8.3).
     TimedOut,
     /// The application aborted it ([`crate::stack::Stack::abort`], [`Stream::is_aborted`]).
     Aborted,
@@ -25,20 +26,22 @@ pub enum CloseReason {
     Unreachable,
 }
 
-/// One connection's bytes in both directions: what to send (as [`PayloadSource`]), and what to do with what arrives.
+/// One connection's bytes in both directions: what to send (as [`PayloadSource`]), and what to do with what
+/// arrives.
 ///
-/// Sending: offset 0 is the first byte after the handshake. When `end()` grows or `is_finished()` turns true inside
-/// one of these calls the stack notices by itself; from outside, and when bytes became resident that `pieces` could not
-/// give before, call [`crate::stack::Stack::wake`].
+/// Sending: offset 0 is the first byte after the handshake. When `end()` grows or `is_finished()` turns true
+/// inside one of these calls the stack notices by itself; from outside, and when bytes became resident that
+/// `pieces` could not give before, call [`crate::stack::Stack::wake`].
 pub trait Stream: PayloadSource {
-    /// An active open has completed. (For an accepted connection, [`crate::application::Application::accept`] says so.)
+    /// An active open has completed. (For an accepted connection, [`crate::application::Application::accept`]
+    /// says so.)
     fn established(&mut self, now: Instant) {
         let _ = now;
     }
 
-    /// In-order bytes from the peer, borrowed from the frame (or from the reassembly buffer once a gap is filled).
-    /// Returns how many were taken; the rest counts as not received and will come again. A stream that takes at least
-    /// [`Stream::window`] bytes whenever asked never pays for that.
+    /// In-order bytes from the peer, borrowed from the frame (or from the reassembly buffer once a gap is
+    /// filled). Returns how many were taken; the rest counts as not received and will come again. A stream
+    /// that takes at least [`Stream::window`] bytes whenever asked never pays for that.
     fn receive(&mut self, now: Instant, bytes: &[u8]) -> usize;
 
     /// Copies `bytes`, which are next in order but may be damaged, to where they would stay, and gives their
@@ -57,8 +60,8 @@ pub trait Stream: PayloadSource {
     /// See [`Stream::place`].
     fn forget_placed(&mut self) {}
 
-    /// How many bytes [`Stream::receive`] would take now: the receive window. When it grows outside of these calls,
-    /// call [`crate::stack::Stack::wake`].
+    /// How many bytes [`Stream::receive`] would take now: the receive window. When it grows outside of these
+    /// calls, call [`crate::stack::Stack::wake`].
     fn window(&self) -> usize;
 
     /// The most that [`Stream::window`] may be as things stand (RCV.BUFF of RFC 9293 section 3.8.6.2.2): a
@@ -74,17 +77,19 @@ pub trait Stream: PayloadSource {
         let _ = now;
     }
 
-    /// Where the part that the byte at `offset` lies in ends, among the bytes to send: a message's head, or its body. `None`
-    /// if there are no parts. Asked only where segments must not hold several ([`crate::tcp::Config::header_merging`] off).
+    /// Where the part that the byte at `offset` lies in ends, among the bytes to send: a message's head, or
+    /// its body. `None` if there are no parts. Asked only where segments must not hold several
+    /// ([`crate::tcp::Config::header_merging`] off).
     fn part_end(&self, offset: u64) -> Option<u64> {
         let _ = offset;
         None
     }
 
-    /// Whether the application has no use for further bytes, which [`PayloadSource::is_finished`] does not say: that one
-    /// closes the direction from us to the peer, and reading goes on. What still arrives goes to [`Stream::receive`] as
-    /// before; but once our FIN is acknowledged, a peer that neither sends nor closes is waited for no longer than
-    /// [`crate::tcp::Config::fin_wait_2`]. A stream that reads on waits as long as its own deadline lets it.
+    /// Whether the application has no use for further bytes, which [`PayloadSource::is_finished`] does not
+    /// say: that one closes the direction from us to the peer, and reading goes on. What still arrives goes
+    /// to [`Stream::receive`] as before; but once our FIN is acknowledged, a peer that neither sends nor
+    /// closes is waited for no longer than [`crate::tcp::Config::fin_wait_2`]. A stream that reads on waits
+    /// as long as its own deadline lets it.
     fn reads_no_more(&self) -> bool {
         false
     }

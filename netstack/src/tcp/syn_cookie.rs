@@ -1,6 +1,6 @@
-//! SYN cookies (RFC 4987 section 3.6; Bernstein, 1996): when the backlog is full, a SYN is answered without keeping
-//! anything. What a record would hold is in the numbers of the SYN-ACK, which the peer's ACK brings back, under a keyed
-//! hash that nobody else can make:
+//! SYN cookies (RFC 4987 section 3.6; Bernstein, 1996): when the backlog is full, a SYN is answered without
+//! keeping anything. What a record would hold is in the numbers of the SYN-ACK, which the peer's ACK brings
+//! back, under a keyed hash that nobody else can make:
 //!
 //! ```text
 //!   ISS   | 5 bits: time slot | 3 bits: MSS | 24 bits: hash of pair, ISN of the peer, slot, MSS |

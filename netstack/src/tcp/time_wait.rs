@@ -1,5 +1,6 @@
-//! TIME-WAIT as a compact record in a table of its own: the application's record and the PCB are free as soon as both FINs
-//! are through (Faber, Touch, Yue, *The TIME-WAIT State in TCP and Its Effect on Busy Servers*, 1999).
+//! TIME-WAIT as a compact record in a table of its own: the application's record and the PCB are free as soon
+//! as both FINs are through (Faber, Touch, Yue, *The TIME-WAIT State in TCP and Its Effect on Busy Servers*,
+//! 1999).
 //!
 //! All records last equally long, so they expire in the order in which they came: a queue, no timers.
 
@@ -37,7 +38,8 @@ pub(crate) enum Answer {
     Send(Outgoing),
     /// This segment, and TIME-WAIT begins anew: what came is the peer's FIN once more.
     Restart(Outgoing),
-    /// The peer begins a new connection: treat the SYN as in LISTEN, with an initial sequence number after this one.
+    /// The peer begins a new connection: treat the SYN as in LISTEN, with an initial sequence number after
+    /// this one.
     Reopen {
         /// The old connection's SND.NXT.
         after: SeqNumber,
@@ -48,7 +50,8 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct TimeWait {
     records: Demux<Entry>,
-    /// By expiry. A tuple's place is void when its entry has another number (reopened, or restarted by a FIN).
+    /// By expiry. A tuple's place is void when its entry has another number (reopened, or restarted by a
+    /// FIN).
     queue: VecDeque<(Instant, u64, FourTuple)>,
     numbers: u64,
     capacity: usize,
@@ -137,7 +140,8 @@ impl TimeWait {
 }
 
 impl Record {
-    /// A segment arrives (RFC 9293 section 3.10.7.4, the TIME-WAIT parts; RFC 6191 and RFC 9293 section 3.6.1 for SYNs).
+    /// A segment arrives (RFC 9293 section 3.10.7.4, the TIME-WAIT parts; RFC 6191 and RFC 9293 section 3.6.1
+    /// for SYNs).
     pub(crate) fn segment_arrives(&self, now: Instant, segment: &Segment<'_>) -> Answer {
         let flags = segment.flags;
         if flags.rst() {
@@ -161,8 +165,8 @@ impl Record {
         if segment.is_empty() {
             return Answer::Nothing;
         }
-        // "The only thing that can arrive in this state is a retransmission of the remote FIN. Acknowledge it, and
-        // restart the 2 MSL timeout."
+        // "The only thing that can arrive in this state is a retransmission of the remote FIN. Acknowledge
+        // it, and restart the 2 MSL timeout."
         if flags.fin() { Answer::Restart(self.ack(now)) } else { Answer::Send(self.ack(now)) }
     }
 

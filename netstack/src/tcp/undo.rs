@@ -1,9 +1,9 @@
-//! Undoing what a loss that was none has cost: the window is what it was, and what was thought lost is on its way. That nothing
-//! was lost shows in three ways:
+//! Undoing what a loss that was none has cost: the window is what it was, and what was thought lost is on its
+//! way. That nothing was lost shows in three ways:
 //!
 //! * what comes back after a time-out answers the first transmission, by its timestamp (Eifel, RFC 3522);
-//! * after a time-out and one retransmission, two ACKs acknowledge more and more, though only new data were sent in between
-//!   (F-RTO, RFC 5682 sections 2.1 and 3.1);
+//! * after a time-out and one retransmission, two ACKs acknowledge more and more, though only new data were
+//!   sent in between (F-RTO, RFC 5682 sections 2.1 and 3.1);
 //! * all that was sent again has arrived twice, says the receiver (D-SACK, RFC 2883; RFC 3708 in spirit).
 
 use std::ops::Range;
@@ -40,7 +40,8 @@ pub(crate) struct Reduction {
 }
 
 impl Reduction {
-    /// For a loss that shows now, with the window as it is before; in flight is what lies from SND.UNA to SND.NXT.
+    /// For a loss that shows now, with the window as it is before; in flight is what lies from SND.UNA to
+    /// SND.NXT.
     pub(crate) fn new(congestion: &Controller, in_flight: Range<SeqNumber>, is_time_out: bool) -> Reduction {
         let test = if is_time_out { TimeOutTest::AwaitsFirst } else { TimeOutTest::None };
         let Range { start, end } = in_flight;
@@ -58,8 +59,8 @@ impl Reduction {
         self.test == TimeOutTest::AwaitsSecond
     }
 
-    /// An ACK that acknowledges more, below what was in flight or not, which answers what was sent at `echoed` or before; whether
-    /// there are new data that may be sent. Whether nothing was lost.
+    /// An ACK that acknowledges more, below what was in flight or not, which answers what was sent at
+    /// `echoed` or before; whether there are new data that may be sent. Whether nothing was lost.
     pub(crate) fn advanced(&mut self, ack: SeqNumber, echoed: Option<Micros>, may_send: bool) -> bool {
         let test = std::mem::replace(&mut self.test, TimeOutTest::None);
         match test {
@@ -84,7 +85,8 @@ impl Reduction {
         self.test = TimeOutTest::None;
     }
 
-    /// The receiver has got `bytes` before `end` twice. Whether that is all that was sent again; older data tell nothing.
+    /// The receiver has got `bytes` before `end` twice. Whether that is all that was sent again; older data
+    /// tell nothing.
     pub(crate) fn duplicated(&mut self, end: SeqNumber, bytes: u32) -> bool {
         if end.le(self.start) {
             return false;

@@ -1,11 +1,12 @@
 //! The Internet checksum (RFC 1071) in the form the other modules need it.
 //!
-//! Everything here speaks of *sums*: the one's complement sum of big-endian 16-bit words, folded to 16 bits and **not**
-//! complemented, an odd last byte padded with zero. Sums of adjacent parts add up as long as each part but the last has
-//! an even length; [`at_offset`] handles the other case. The checksum that goes on the wire is the complement.
+//! Everything here speaks of *sums*: the one's complement sum of big-endian 16-bit words, folded to 16 bits
+//! and **not** complemented, an odd last byte padded with zero. Sums of adjacent parts add up as long as each
+//! part but the last has an even length; [`at_offset`] handles the other case. The checksum that goes on the
+//! wire is the complement.
 //!
-//! Payload that is copied anyway is summed by the transfer engine in the same loop; this code is for headers and for
-//! verifying what came in.
+//! Payload that is copied anyway is summed by the transfer engine in the same loop; this code is for headers
+//! and for verifying what came in.
 
 use std::net::IpAddr;
 
@@ -14,8 +15,8 @@ use super::Protocol;
 /// The sum of `bytes`. Zero only if all bytes are zero.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u16 {
-    // Sums may be taken in the machine's byte order and swapped once at the end (RFC 1071 section 2 B). Eight lanes of
-    // 32-bit words in 64-bit accumulators: no carry is ever lost, and the loop vectorises.
+    // Sums may be taken in the machine's byte order and swapped once at the end (RFC 1071 section 2 B). Eight
+    // lanes of 32-bit words in 64-bit accumulators: no carry is ever lost, and the loop vectorises.
     let mut total = 0u64;
     let mut rest = bytes;
     // Headers are shorter: what it takes to add up eight lanes is more than what they save.
@@ -49,8 +50,8 @@ pub const fn add(a: u16, b: u16) -> u16 {
     sum + carry as u16
 }
 
-/// What the sum of a part contributes to the whole when the part starts `offset` bytes into it: at an odd offset its
-/// bytes sit in the other halves of the words.
+/// What the sum of a part contributes to the whole when the part starts `offset` bytes into it: at an odd
+/// offset its bytes sit in the other halves of the words.
 #[inline]
 pub const fn at_offset(sum: u16, offset: usize) -> u16 {
     if offset % 2 == 1 { sum.swap_bytes() } else { sum }
@@ -67,8 +68,8 @@ pub fn sum_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u16 {
     total
 }
 
-/// The sum of the pseudo-header over IPv4 (RFC 9293 section 3.1) or IPv6 (RFC 8200 section 8.1); `length` is that of the
-/// upper layer's header and its payload in bytes.
+/// The sum of the pseudo-header over IPv4 (RFC 9293 section 3.1) or IPv6 (RFC 8200 section 8.1); `length` is
+/// that of the upper layer's header and its payload in bytes.
 #[inline]
 pub fn pseudo_header(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, protocol: Protocol, length: u32) -> u16 {
     pseudo_header_of(addresses(src, dst), protocol, length)

@@ -208,7 +208,8 @@ impl DhcpMessage {
             at += 2 + data.len();
         };
         put(option::MESSAGE_TYPE, &[self.kind as u8]);
-        // Not the hardware address alone, as clients of the kernel's own address may say on the same interface.
+        // Not the hardware address alone, as clients of the kernel's own address may say on the same
+        // interface.
         let [a, b, c, d, e, f] = self.hardware_addr.0;
         put(option::CLIENT_IDENT, &[0, b'n', b'e', b't', b's', b't', b'a', b'c', b'k', a, b, c, d, e, f]);
         if let Some(requested) = self.requested {

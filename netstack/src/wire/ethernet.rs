@@ -1,5 +1,5 @@
-//! Ethernet II frames (RFC 894), without the frame check sequence, which devices add and remove. No VLAN tags: a tagged
-//! frame has an unknown [`EtherType`] and is ignored.
+//! Ethernet II frames (RFC 894), without the frame check sequence, which devices add and remove. No VLAN
+//! tags: a tagged frame has an unknown [`EtherType`] and is ignored.
 
 use std::fmt;
 

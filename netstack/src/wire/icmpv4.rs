@@ -1,5 +1,5 @@
-//! ICMP for IPv4 (RFC 792): echo, destination unreachable with the next hop's MTU (RFC 1191), time exceeded. The rest is
-//! [`Error::Unsupported`].
+//! ICMP for IPv4 (RFC 792): echo, destination unreachable with the next hop's MTU (RFC 1191), time exceeded.
+//! The rest is [`Error::Unsupported`].
 
 use super::{Error, checksum, get_u16, put_u16};
 

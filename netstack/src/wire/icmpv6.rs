@@ -1,5 +1,5 @@
-//! ICMP for IPv6 (RFC 4443): echo, destination unreachable, packet too big; and of neighbour discovery (RFC 4861) who has
-//! an address. The rest is [`Error::Unsupported`].
+//! ICMP for IPv6 (RFC 4443): echo, destination unreachable, packet too big; and of neighbour discovery (RFC
+//! 4861) who has an address. The rest is [`Error::Unsupported`].
 
 use std::net::Ipv6Addr;
 

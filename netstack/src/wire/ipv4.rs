@@ -1,5 +1,5 @@
-//! IPv4 headers (RFC 791). Options are skipped on input and never written. What is sent may not be
-//! fragmented on its way, which TCP needs not by its maximum segment size; what we fragment ourselves says so by
+//! IPv4 headers (RFC 791). Options are skipped on input and never written. What is sent may not be fragmented
+//! on its way, which TCP needs not by its maximum segment size; what we fragment ourselves says so by
 //! [`Packet::set_fragment`].
 
 use std::net::Ipv4Addr;
@@ -97,8 +97,8 @@ impl<T: AsRef<[u8]>> Packet<T> {
         Packet { buffer }
     }
 
-    /// Wraps a buffer whose version, header length and total length hold. Bytes after the total length are link-layer
-    /// padding and ignored.
+    /// Wraps a buffer whose version, header length and total length hold. Bytes after the total length are
+    /// link-layer padding and ignored.
     ///
     /// # Errors
     /// [`Error::Truncated`] or [`Error::Malformed`].
@@ -219,8 +219,8 @@ impl<'a, T: AsRef<[u8]> + ?Sized> Packet<&'a T> {
 }
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
-    /// Sets the length of header and payload, keeping the checksum right (RFC 1624): for segments that are cut from a
-    /// prototype header.
+    /// Sets the length of header and payload, keeping the checksum right (RFC 1624): for segments that are
+    /// cut from a prototype header.
     pub fn set_total_len(&mut self, len: u16) {
         let old = get_u16(self.buffer.as_ref(), field::TOTAL_LEN);
         self.update(field::TOTAL_LEN, old, len);
@@ -238,8 +238,8 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.update(field::VERSION_IHL, old, old & !3 | u16::from(ecn & 3));
     }
 
-    /// Makes it a fragment: its payload lies at `offset` (in bytes, a multiple of 8) in a datagram's, and more follow it or not.
-    /// The checksum stays right (RFC 1624).
+    /// Makes it a fragment: its payload lies at `offset` (in bytes, a multiple of 8) in a datagram's, and
+    /// more follow it or not. The checksum stays right (RFC 1624).
     pub fn set_fragment(&mut self, offset: usize, more: bool) {
         debug_assert!(offset.is_multiple_of(8) && offset / 8 <= usize::from(FRAGMENT_OFFSET));
         let old = get_u16(self.buffer.as_ref(), field::FLAGS_FRAGMENT);
@@ -285,7 +285,8 @@ pub struct Repr {
     pub payload_len: usize,
     /// Remaining hops.
     pub ttl: u8,
-    /// Identification; any value will do with the don't-fragment bit (RFC 6864), which [`Repr::emit`] always sets.
+    /// Identification; any value will do with the don't-fragment bit (RFC 6864), which [`Repr::emit`] always
+    /// sets.
     pub ident: u16,
     /// Explicit congestion notification, two bits.
     pub ecn: u8,
@@ -317,8 +318,8 @@ impl Repr {
         })
     }
 
-    /// Writes a header without options, with its checksum and the don't-fragment bit. A payload that is longer than a
-    /// packet may be is a bug of the caller; the length field saturates.
+    /// Writes a header without options, with its checksum and the don't-fragment bit. A payload that is
+    /// longer than a packet may be is a bug of the caller; the length field saturates.
     #[inline]
     pub fn emit<T: AsRef<[u8]> + AsMut<[u8]>>(&self, packet: &mut Packet<T>) {
         debug_assert!(self.payload_len <= MAX_PACKET_LEN - HEADER_LEN);

@@ -131,9 +131,9 @@ impl<'a, T: AsRef<[u8]> + ?Sized> Packet<&'a T> {
     /// What the packet carries, after all extension headers, and what kind it is of.
     ///
     /// # Errors
-    /// [`Error::Truncated`] and [`Error::Malformed`] for extension headers that are, and for neighbour discovery behind
-    /// a fragment's header; [`Error::Unsupported`] for fragments, for a route that goes on, and for options that must not be skipped by who does not know them (section
-    /// 4.2).
+    /// [`Error::Truncated`] and [`Error::Malformed`] for extension headers that are, and for neighbour
+    /// discovery behind a fragment's header; [`Error::Unsupported`] for fragments, for a route that goes on,
+    /// and for options that must not be skipped by who does not know them (section 4.2).
     pub fn payload(&self) -> Result<(Protocol, &'a [u8]), Error> {
         match self.content()? {
             Ipv6Content::Whole(protocol, payload) => Ok((protocol, payload)),
@@ -211,8 +211,8 @@ fn walk(mut next: u8, mut rest: &[u8], may_be_fragment: bool) -> Result<Ipv6Cont
                 8 * (1 + usize::from(*rest.get(1).ok_or(Error::Truncated)?))
             }
             extension::AUTHENTICATION => 4 * (2 + usize::from(*rest.get(1).ok_or(Error::Truncated)?)),
-            // Neighbour discovery and groups' reports never come in fragments, not in a lone one either (RFC 6980
-            // section 5): what does is forged.
+            // Neighbour discovery and groups' reports never come in fragments, not in a lone one either (RFC
+            // 6980 section 5): what does is forged.
             ICMPV6 if was_fragment && matches!(rest, [130..=137 | 143, ..]) => return Err(Error::Malformed),
             // "No next header" among them: nothing that we take.
             other => return Ok(Ipv6Content::Whole(other.into(), rest)),
@@ -332,7 +332,8 @@ mod tests {
     #[test]
     fn extension_headers_are_skipped() {
         assert_eq!(payload(6, b"tcp"), Ok((Protocol::Tcp, b"tcp".to_vec())));
-        // Hop-by-hop with PadN, destination options of 16 bytes with an option to skip, a route at its end, AH of 12.
+        // Hop-by-hop with PadN, destination options of 16 bytes with an option to skip, a route at its end,
+        // AH of 12.
         let mut rest = vec![60, 0, 1, 4, 0, 0, 0, 0];
         rest.extend([43, 1, 0x1e, 2, 9, 9, 0, 0, 1, 6, 0, 0, 0, 0, 0, 0]);
         rest.extend([51, 0, 0, 0, 0, 0, 0, 0]);

@@ -1,9 +1,9 @@
 //! Wire formats: bytes to numbers and back, nothing else.
 //!
-//! Each module has the same shape: a private `field` module with the offsets, a `Packet<T: AsRef<[u8]>>` (for Ethernet
-//! `Frame`) whose accessors read and write single fields, and a `Repr`, the validated meaning of a header, with `parse`
-//! and `emit`. `new_checked` proves every length field against the buffer once; after it no accessor can panic.
-//! `new_unchecked` is for buffers that we are about to fill ourselves.
+//! Each module has the same shape: a private `field` module with the offsets, a `Packet<T: AsRef<[u8]>>` (for
+//! Ethernet `Frame`) whose accessors read and write single fields, and a `Repr`, the validated meaning of a
+//! header, with `parse` and `emit`. `new_checked` proves every length field against the buffer once; after it
+//! no accessor can panic. `new_unchecked` is for buffers that we are about to fill ourselves.
 //!
 //! Not here: state, addresses' meaning, reassembly, anything that remembers more than one packet.
 

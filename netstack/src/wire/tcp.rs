@@ -1,5 +1,5 @@
-//! TCP headers (RFC 9293 section 3.1) and the options of use today: maximum segment size (RFC 9293 section 3.2), window
-//! scale and timestamps (RFC 7323), SACK-permitted and SACK blocks (RFC 2018).
+//! TCP headers (RFC 9293 section 3.1) and the options of use today: maximum segment size (RFC 9293 section
+//! 3.2), window scale and timestamps (RFC 7323), SACK-permitted and SACK blocks (RFC 2018).
 //!
 //! Sequence numbers are plain `u32` here; their arithmetic belongs to the protocol, not to the format.
 
@@ -164,7 +164,8 @@ pub struct Timestamps {
     pub echo_reply: u32,
 }
 
-/// Sequence ranges received out of order, at most four (RFC 2018 section 3): left edge, and right edge just past the range.
+/// Sequence ranges received out of order, at most four (RFC 2018 section 3): left edge, and right edge just
+/// past the range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SackBlocks {
     blocks: [(u32, u32); 4],
@@ -249,9 +250,9 @@ impl Options {
         fast_open: None,
     };
 
-    /// Reads an option list. Unknown kinds are skipped by their length; known ones whose length is wrong are ignored.
-    /// A length that leaves the list or could not advance ends it, what was read so far counts: hosts are known to send
-    /// such lists, and the rest of the segment is protected by its checksum.
+    /// Reads an option list. Unknown kinds are skipped by their length; known ones whose length is wrong are
+    /// ignored. A length that leaves the list or could not advance ends it, what was read so far counts:
+    /// hosts are known to send such lists, and the rest of the segment is protected by its checksum.
     #[inline]
     pub fn parse(mut bytes: &[u8]) -> Options {
         let mut options = Options::NONE;
@@ -332,7 +333,8 @@ impl Options {
         mss + scale + timestamps + permitted + fast_open
     }
 
-    /// Length that `Options::emit` writes: a multiple of four, at most 40. SACK blocks that would not fit are left out.
+    /// Length that `Options::emit` writes: a multiple of four, at most 40. SACK blocks that would not fit are
+    /// left out.
     #[inline]
     pub fn len(&self) -> usize {
         if self.is_plain() {
@@ -347,7 +349,8 @@ impl Options {
         self.len() == 0
     }
 
-    /// Writes the options, each aligned as in RFC 7323 appendix A. `bytes` has exactly [`Options::len`] bytes.
+    /// Writes the options, each aligned as in RFC 7323 appendix A. `bytes` has exactly [`Options::len`]
+    /// bytes.
     #[inline]
     fn emit(&self, bytes: &mut [u8]) {
         if self.is_plain() {
@@ -511,7 +514,8 @@ impl<T: AsRef<[u8]>> Packet<T> {
         Options::parse(&self.buffer.as_ref()[field::OPTIONS..header_len])
     }
 
-    /// Whether the checksum holds over the whole buffer and the pseudo-header. A zero field is no exemption in TCP.
+    /// Whether the checksum holds over the whole buffer and the pseudo-header. A zero field is no exemption
+    /// in TCP.
     #[inline]
     pub fn verify_checksum(&self, src: impl Into<IpAddr>, dst: impl Into<IpAddr>) -> bool {
         self.verify_checksum_with(src, dst, None)
@@ -562,8 +566,9 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         put_u16(self.buffer.as_mut(), field::CHECKSUM, checksum);
     }
 
-    /// Computes and writes the checksum of a segment whose payload may lie elsewhere: `payload_sum` and `payload_len`
-    /// are of the bytes that will follow this header. Bytes of the buffer after the header are not looked at.
+    /// Computes and writes the checksum of a segment whose payload may lie elsewhere: `payload_sum` and
+    /// `payload_len` are of the bytes that will follow this header. Bytes of the buffer after the header are
+    /// not looked at.
     #[inline]
     pub fn fill_checksum(
         &mut self,
@@ -633,7 +638,8 @@ impl Repr {
         HEADER_LEN + self.options.len()
     }
 
-    /// Reads a header. The checksum is verified apart ([`Packet::verify_checksum`]), since a device may have done so.
+    /// Reads a header. The checksum is verified apart ([`Packet::verify_checksum`]), since a device may have
+    /// done so.
     ///
     /// # Errors
     /// [`Error::Malformed`] for port zero, which nobody can answer.

@@ -32,8 +32,8 @@ pub struct Repr {
 }
 
 impl Repr {
-    /// Reads a header and gives what follows it, to the length that it says. The checksum is looked at unless it `is_known` to
-    /// hold.
+    /// Reads a header and gives what follows it, to the length that it says. The checksum is looked at unless
+    /// it `is_known` to hold.
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::Malformed`]; [`Error::Checksum`] also for none over IPv6.
@@ -112,7 +112,8 @@ mod tests {
         }
     }
 
-    /// RFC 768: all zeros mean that there is no checksum, so a sum of zero goes as all ones; RFC 8200: over IPv6 there is one.
+    /// RFC 768: all zeros mean that there is no checksum, so a sum of zero goes as all ones; RFC 8200: over
+    /// IPv6 there is one.
     #[test]
     fn a_checksum_of_zero_is_none() {
         let [(src, dst), (src6, dst6)] = pairs();

@@ -1,4 +1,5 @@
-//! Two stacks over the in-memory wire, driven event by event in simulated time: whatever happens depends on the seed only.
+//! Two stacks over the in-memory wire, driven event by event in simulated time: whatever happens depends on
+//! the seed only.
 
 #![allow(dead_code)] // each test binary uses its part
 #![allow(unreachable_pub)]
@@ -29,7 +30,8 @@ pub fn byte_at(tag: u32, offset: u64) -> u8 {
 #[derive(Debug)]
 pub struct TestStream {
     pub tag: u32,
-    /// What is still unacknowledged, from `base` on: generated in blocks as TCP asks, dropped as it is acknowledged.
+    /// What is still unacknowledged, from `base` on: generated in blocks as TCP asks, dropped as it is
+    /// acknowledged.
     data: Vec<u8>,
     base: u64,
     /// Bytes to send in all, and whether the stream ends there.

@@ -1,4 +1,5 @@
-//! Frames for handlers: mostly right, of few addresses and ports, so that every verdict comes about; and random handlers.
+//! Frames for handlers: mostly right, of few addresses and ports, so that every verdict comes about; and
+//! random handlers.
 
 use std::fmt::Write as _;
 

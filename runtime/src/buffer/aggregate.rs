@@ -109,8 +109,8 @@ impl Aggregate {
         self.slices.extend(other.slices);
     }
 
-    /// Takes the first `len` bytes off (all, if there are not as many), whose buffers are let go of as far as nothing
-    /// else refers to them.
+    /// Takes the first `len` bytes off (all, if there are not as many), whose buffers are let go of as far as
+    /// nothing else refers to them.
     pub fn split_to(&mut self, len: usize) -> Aggregate {
         let mut front = Aggregate::new();
         let mut left = len;

@@ -1,8 +1,9 @@
 //! Memory that two processes share: a file without a name (memfd_create(2)), sealed.
 //!
-//! Whoever makes it writes it; whoever gets its descriptor reads it. The seals are what lets the reader trust the writer no
-//! further than the bytes: the length can never change, so no access faults, and nobody maps it for writing later. The bytes
-//! themselves may change at any time, by the writer's fault or malice: they are payload, never anything that decides.
+//! Whoever makes it writes it; whoever gets its descriptor reads it. The seals are what lets the reader trust
+//! the writer no further than the bytes: the length can never change, so no access faults, and nobody maps it
+//! for writing later. The bytes themselves may change at any time, by the writer's fault or malice: they are
+//! payload, never anything that decides.
 
 use std::io;
 use std::ops::Range;
@@ -41,11 +42,12 @@ pub struct Region {
 }
 
 impl SharedMemory {
-    /// New memory in `count` parts of `bytes` each, for this process to write, and the descriptor by which another may read
-    /// them.
+    /// New memory in `count` parts of `bytes` each, for this process to write, and the descriptor by which
+    /// another may read them.
     ///
     /// # Errors
-    /// If the system has no memory, or knows no such files; [`io::ErrorKind::InvalidInput`] for no bytes at all.
+    /// If the system has no memory, or knows no such files; [`io::ErrorKind::InvalidInput`] for no bytes at
+    /// all.
     pub fn create(bytes: usize, count: usize) -> io::Result<(Vec<Region>, OwnedFd)> {
         let len = bytes.checked_mul(count).filter(|len| *len > 0).ok_or(io::ErrorKind::InvalidInput)?;
         let fd = memfd_create("shared-buffers", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -107,9 +109,10 @@ impl SharedMemory {
         if range.start > range.end || range.end > self.len {
             return None;
         }
-        // SAFETY: within the mapping, which lives as long as `self` and can be read to its end, for the file cannot shrink.
-        // Another process may write meanwhile, as it may with any mapped file: the bytes go to system calls and loops that
-        // take whatever they find, and are never what decides where those read or write.
+        // SAFETY: within the mapping, which lives as long as `self` and can be read to its end, for the file
+        // cannot shrink. Another process may write meanwhile, as it may with any mapped file: the bytes go to
+        // system calls and loops that take whatever they find, and are never what decides where those read or
+        // write.
         Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) })
     }
 }
@@ -137,8 +140,8 @@ impl Region {
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: within the mapping, as `SharedMemory::create` cut it, and for writing; no other region overlaps, of this
-        // one there is no other reference, and nothing else reads the writer's mapping.
+        // SAFETY: within the mapping, as `SharedMemory::create` cut it, and for writing; no other region
+        // overlaps, of this one there is no other reference, and nothing else reads the writer's mapping.
         unsafe {
             std::slice::from_raw_parts_mut(self.memory.start.as_ptr().add(self.range.start), self.range.len())
         }

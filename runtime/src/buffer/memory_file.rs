@@ -1,8 +1,10 @@
-//! Memory that the kernel can send from where it lies: a file in memory, filled once, then sealed, and mapped for reading.
+//! Memory that the kernel can send from where it lies: a file in memory, filled once, then sealed, and mapped
+//! for reading.
 //!
-//! A seal (memfd_create(2), fcntl(2) `F_ADD_SEALS`) cannot be taken back: from then on nobody can write to the file or
-//! change its length, not even this process. So what `sendfile` has handed to the network by reference stays what it was
-//! until the last copy was acknowledged, whatever happens to the buffer meanwhile.
+//! A seal (memfd_create(2), fcntl(2) `F_ADD_SEALS`) cannot be taken back: from then on nobody can write to
+//! the file or change its length, not even this process. So what `sendfile` has handed to the network by
+//! reference stays what it was until the last copy was acknowledged, whatever happens to the buffer
+//! meanwhile.
 
 use std::fs::File;
 use std::io;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::memory::Region;
 use super::shared::{Memory, Shared, Store};
 
-/// Buffers of one size that are used again and again. Cheap to clone: the clones are one pool, also in other threads.
+/// Buffers of one size that are used again and again. Cheap to clone: the clones are one pool, also in other
+/// threads.
 #[derive(Clone)]
 pub struct Pool {
     home: Arc<Home>,
@@ -31,7 +32,8 @@ struct State {
 }
 
 impl Pool {
-    /// A pool of at most `capacity` buffers of `buffer_bytes` bytes. Buffers are made when they are first needed.
+    /// A pool of at most `capacity` buffers of `buffer_bytes` bytes. Buffers are made when they are first
+    /// needed.
     pub fn new(buffer_bytes: usize, capacity: usize) -> Pool {
         Pool::with(buffer_bytes, capacity, None)
     }
@@ -94,8 +96,8 @@ impl Home {
         if Arc::strong_count(&store) > 1 {
             return;
         }
-        // Two threads that let go of the last two references at once may both find another here. Then the memory is freed, and
-        // `Store::drop` counts it.
+        // Two threads that let go of the last two references at once may both find another here. Then the
+        // memory is freed, and `Store::drop` counts it.
         let home = Arc::get_mut(&mut store).and_then(|store| store.home.take());
         if let Some(home) = home {
             let mut state = home.state();

@@ -78,7 +78,8 @@ impl Shared {
         Shared::new(Arc::new(Store::new(Memory::Foreign(Box::new(owner)))))
     }
 
-    /// A buffer of `len` bytes, which `fill` writes, in a file in memory that is sealed then: see [`Shared::file_of`].
+    /// A buffer of `len` bytes, which `fill` writes, in a file in memory that is sealed then: see
+    /// [`Shared::file_of`].
     ///
     /// # Errors
     /// If the system has no memory or no descriptor for it, and what `fill` says.
@@ -90,8 +91,8 @@ impl Shared {
         Ok(Shared::new(Arc::new(Store::new(memory))))
     }
 
-    /// The file that has the same bytes as `part`, a part of this buffer, and where in it they lie; it never changes. `None`
-    /// for memory that is no file.
+    /// The file that has the same bytes as `part`, a part of this buffer, and where in it they lie; it never
+    /// changes. `None` for memory that is no file.
     pub fn file_of(&self, part: &[u8]) -> Option<(BorrowedFd<'_>, u64)> {
         match &self.store.as_ref()?.memory {
             Memory::Sealed(file) => Some((file.file(), self.offset_of(part)? as u64)),
@@ -125,7 +126,8 @@ impl Shared {
         }
     }
 
-    /// Where in the [`SharedMemory`](super::SharedMemory) of its pool the buffer begins, if it is a part of such.
+    /// Where in the [`SharedMemory`](super::SharedMemory) of its pool the buffer begins, if it is a part of
+    /// such.
     pub fn region_offset(&self) -> Option<usize> {
         match &self.store.as_ref()?.memory {
             Memory::Region(region) => Some(region.offset()),

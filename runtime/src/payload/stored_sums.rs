@@ -1,8 +1,8 @@
 //! Sums that were made when the bytes were stored, of any stretch.
 //!
-//! S1 ("Server Operating Systems", section 4.3) keeps with a file the checksums of its packets. Packets begin wherever a
-//! response's head ends, so what is kept here is the sum of the first block, of the first two, and so on: the blocks
-//! that a stretch covers whole are one subtraction, and only its two edges are read.
+//! S1 ("Server Operating Systems", section 4.3) keeps with a file the checksums of its packets. Packets begin
+//! wherever a response's head ends, so what is kept here is the sum of the first block, of the first two, and
+//! so on: the blocks that a stretch covers whole are one subtraction, and only its two edges are read.
 //!
 //! ```text
 //!   blocks      |       |       |       |       |       |
@@ -24,16 +24,17 @@ pub struct StoredSums<'a> {
 const MAX_BYTES: usize = 128 * 1024;
 
 impl<'a> StoredSums<'a> {
-    /// Entry `i` of `prefix`, little-endian, is the plain sum modulo 2^32 of the big-endian 16-bit words of the first
-    /// `i + 1` blocks of `block_bytes`, an even number; the piece begins `start` bytes into the contents. `None` if
-    /// there are no blocks.
+    /// Entry `i` of `prefix`, little-endian, is the plain sum modulo 2^32 of the big-endian 16-bit words of
+    /// the first `i + 1` blocks of `block_bytes`, an even number; the piece begins `start` bytes into the
+    /// contents. `None` if there are no blocks.
     pub fn new(prefix: &'a [[u8; 4]], block_bytes: u32, start: u64) -> Option<StoredSums<'a>> {
         let block_bytes = usize::try_from(block_bytes).ok().filter(|bytes| *bytes > 0 && bytes % 2 == 0)?;
         Some(StoredSums { prefix, block_bytes, start })
     }
 
-    /// The sum of `bytes`, which stand where the piece begins, and how many of them were read for it by `read`, which
-    /// gives a stretch's own sum. All of them are if they cover no whole block, or more than 128 KiB.
+    /// The sum of `bytes`, which stand where the piece begins, and how many of them were read for it by
+    /// `read`, which gives a stretch's own sum. All of them are if they cover no whole block, or more than
+    /// 128 KiB.
     pub fn sum(&self, bytes: &[u8], read: impl Fn(&[u8]) -> u16) -> (u16, usize) {
         let into_block = (self.start % self.block_bytes as u64) as usize;
         let head = if into_block == 0 { 0 } else { self.block_bytes - into_block };

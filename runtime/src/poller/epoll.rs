@@ -17,7 +17,8 @@ const EVENTS_PER_WAIT: usize = 256;
 pub struct Epoll {
     fd: Arc<OwnedFd>,
     ready: Vec<epoll::Event>,
-    /// The system waits for whole milliseconds only: before Linux 5.11, or where a sandbox forbids the newer call.
+    /// The system waits for whole milliseconds only: before Linux 5.11, or where a sandbox forbids the newer
+    /// call.
     only_whole_ms: bool,
 }
 
@@ -46,7 +47,8 @@ impl AsFd for Epoll {
     }
 }
 
-/// Registers descriptors with an [`Epoll`] that another part of the program owns and waits on. Cheap to clone.
+/// Registers descriptors with an [`Epoll`] that another part of the program owns and waits on. Cheap to
+/// clone.
 #[derive(Clone, Debug)]
 pub struct Registrar {
     fd: Arc<OwnedFd>,

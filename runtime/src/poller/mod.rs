@@ -1,7 +1,8 @@
 //! Waiting for descriptors to become ready.
 //!
-//! A [`Poller`] tells which of many descriptors can be read or written. epoll is the one there is. What does the
-//! work itself, and tells that it is done, is a [`crate::ring::SocketRing`]: it waits for a loop of this as for a socket.
+//! A [`Poller`] tells which of many descriptors can be read or written. epoll is the one there is. What does
+//! the work itself, and tells that it is done, is a [`crate::ring::SocketRing`]: it waits for a loop of this
+//! as for a socket.
 
 mod epoll;
 mod sys;

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// epoll_pwait2(2), which waits to the nanosecond: adds what is ready to `ready`, as far as it has room, and gives how many
-/// that are.
+/// epoll_pwait2(2), which waits to the nanosecond: adds what is ready to `ready`, as far as it has room, and
+/// gives how many that are.
 ///
 /// # Errors
 /// `NOSYS` before Linux 5.11; otherwise those of epoll_wait(2).
@@ -18,8 +18,8 @@ pub(super) fn epoll_wait_exactly(
 ) -> rustix::io::Result<usize> {
     let room = ready.spare_capacity_mut();
     let timeout = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
-    // SAFETY: the kernel writes at most `room.len()` events, of the layout that rustix has them in, to `room`, and reads one
-    // timespec; there is no set of signals.
+    // SAFETY: the kernel writes at most `room.len()` events, of the layout that rustix has them in, to
+    // `room`, and reads one timespec; there is no set of signals.
     let count = unsafe {
         libc::syscall(
             libc::SYS_epoll_pwait2,

@@ -47,7 +47,8 @@ impl Kept {
     }
 }
 
-/// Sends that are begun together, of bytes that live for `'a`. Nothing is told to the kernel before [`SendBatch::send`].
+/// Sends that are begun together, of bytes that live for `'a`. Nothing is told to the kernel before
+/// [`SendBatch::send`].
 #[derive(Debug)]
 pub struct SendBatch<'r, 'a> {
     ring: &'r mut SocketRing,
@@ -95,8 +96,8 @@ impl<'a> SendBatch<'_, 'a> {
         self.ring.batch.slices.truncate(keep);
     }
 
-    /// The send that was being made is one to `socket`. With `more`, what follows at once may ride on its last segment
-    /// (`MSG_MORE`).
+    /// The send that was being made is one to `socket`. With `more`, what follows at once may ride on its
+    /// last segment (`MSG_MORE`).
     pub fn end(&mut self, key: u32, socket: BorrowedFd<'a>, more: bool) {
         // It never waits: what the socket has no room for now is not sent.
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
@@ -131,8 +132,8 @@ impl<'a> SendBatch<'_, 'a> {
             let under_way = told - ring.batch.ended.len();
             if let Err(error) = ring.enter(under_way, None) {
                 ring.take_ended();
-                // What the kernel has not looked at it never will, for there will be no call. It has none of the others
-                // under way, for they do not wait.
+                // What the kernel has not looked at it never will, for there will be no call. It has none of
+                // the others under way, for they do not wait.
                 let unseen = ring.ring.submission().len();
                 if told - ring.batch.ended.len() > unseen {
                     std::process::abort();
@@ -160,8 +161,8 @@ impl SocketRing {
                 _ => opcode::SendMsg::new(socket, header).flags(send.flags as u32).build(),
             };
             let entry = entry.user_data(Operation::Send.of(send.key));
-            // SAFETY: the bytes are borrowed, headers and slices are not touched, until `send` returns: it does when the kernel
-            // is done with each of them, or will never look at them.
+            // SAFETY: the bytes are borrowed, headers and slices are not touched, until `send` returns: it
+            // does when the kernel is done with each of them, or will never look at them.
             if unsafe { queue.push(&entry) }.is_err() {
                 break;
             }

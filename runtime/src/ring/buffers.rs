@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// Pieces of one ring; a power of two.
 const PIECES: u16 = 256;
 
-/// Bytes of a piece: a head of a request is rarely longer, and what comes to one connection at once, up to 33 pieces before
-/// the kernel looks after others, stays little.
+/// Bytes of a piece: a head of a request is rarely longer, and what comes to one connection at once, up to 33
+/// pieces before the kernel looks after others, stays little.
 pub(super) const PIECE_BYTES: usize = 4096;
 
 /// Entries of the kernel's ring, before the pieces.
@@ -42,7 +42,8 @@ impl Provided {
     pub(super) fn register(ring: &IoUring) -> io::Result<Rc<Provided>> {
         let mut map = MmapMut::map_anon(ENTRIES_BYTES + usize::from(PIECES) * PIECE_BYTES)?;
         let provided = Provided { start: map.as_mut_ptr(), tail: Cell::new(0), _map: map };
-        // SAFETY: the entries begin a map, on a page then; they are unmapped after the ring is gone (`SocketRing`'s `drop`).
+        // SAFETY: the entries begin a map, on a page then; they are unmapped after the ring is gone
+        // (`SocketRing`'s `drop`).
         unsafe {
             let entries = provided.start.expose_provenance() as u64;
             ring.submitter().register_buf_ring_with_flags(entries, PIECES, GROUP, 0)?;
@@ -67,9 +68,9 @@ impl Provided {
     fn give(&self, id: u16) {
         let tail = self.tail.get();
         let entries = self.start.cast::<BufRingEntry>();
-        // SAFETY: within the map, aligned; the kernel looks at an entry once the tail is behind it, and there are no more
-        // pieces than entries, so it is done with what was there. The tail lies in bytes of the first entry that are
-        // nobody's; it is read by the kernel alone.
+        // SAFETY: within the map, aligned; the kernel looks at an entry once the tail is behind it, and there
+        // are no more pieces than entries, so it is done with what was there. The tail lies in bytes of the
+        // first entry that are nobody's; it is read by the kernel alone.
         unsafe {
             let entry = &mut *entries.add(usize::from(tail % PIECES));
             entry.set_addr(self.piece(id).expose_provenance() as u64);
@@ -82,7 +83,8 @@ impl Provided {
     }
 }
 
-/// Bytes that have come, where the kernel has put them. Their memory is for others again once this is dropped: soon.
+/// Bytes that have come, where the kernel has put them. Their memory is for others again once this is
+/// dropped: soon.
 pub struct ReceivedBytes {
     provided: Rc<Provided>,
     id: u16,
@@ -100,7 +102,8 @@ impl Deref for ReceivedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: within the map, written by the kernel before it said so, and not given back to it before `drop`.
+        // SAFETY: within the map, written by the kernel before it said so, and not given back to it before
+        // `drop`.
         unsafe { std::slice::from_raw_parts(self.provided.piece(self.id), self.len) }
     }
 }

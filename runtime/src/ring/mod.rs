@@ -1,17 +1,19 @@
-//! Sockets by io_uring: what is to be done with many of them is said, and what was done is heard, by one system call.
+//! Sockets by io_uring: what is to be done with many of them is said, and what was done is heard, by one
+//! system call.
 //!
 //! ```text
 //!   keep_receiving, await_readable, close ┐
 //!   SendBatch: bytes from where they lie ──┴─▶ one io_uring_enter ──▶ RingEvent: bytes, ends
 //! ```
 //!
-//! A [`SocketRing`] belongs to one thread. Bytes that come are in memory that the kernel takes from what all sockets share,
-//! when they come: an idle connection has none ([`ReceivedBytes`]). Bytes that are sent are only borrowed: a batch of sends
-//! is over when its call returns, for none of them waits. Who is who goes by numbers that the caller chooses; one must not be
-//! given to another socket as long as something is under way for it.
+//! A [`SocketRing`] belongs to one thread. Bytes that come are in memory that the kernel takes from what all
+//! sockets share, when they come: an idle connection has none ([`ReceivedBytes`]). Bytes that are sent are
+//! only borrowed: a batch of sends is over when its call returns, for none of them waits. Who is who goes by
+//! numbers that the caller chooses; one must not be given to another socket as long as something is under way
+//! for it.
 //!
-//! The ring can do these things only (`IORING_REGISTER_RESTRICTIONS`), whoever gets hold of it. What it needs, the youngest
-//! part of which came with Linux 6.1, is tried out by [`SocketRing::probe`].
+//! The ring can do these things only (`IORING_REGISTER_RESTRICTIONS`), whoever gets hold of it. What it
+//! needs, the youngest part of which came with Linux 6.1, is tried out by [`SocketRing::probe`].
 
 #![allow(unsafe_code, reason = "the kernel reads memory that queue entries name")]
 
@@ -56,8 +58,8 @@ const SYNC_CANCEL: u8 = 24;
 /// Something has happened to a socket.
 #[derive(Debug)]
 pub enum RingEvent {
-    /// Bytes have come, `None` at the end of the stream; or receiving has failed: [`Errno::NOBUFS`] says that all memory was
-    /// taken just then, [`Errno::CANCELED`] that [`SocketRing::cancel`] was called.
+    /// Bytes have come, `None` at the end of the stream; or receiving has failed: [`Errno::NOBUFS`] says that
+    /// all memory was taken just then, [`Errno::CANCELED`] that [`SocketRing::cancel`] was called.
     Received {
         /// Whose.
         key: u32,
@@ -111,7 +113,8 @@ impl SocketRing {
     /// A ring for the calling thread, which alone may use it.
     ///
     /// # Errors
-    /// If there is no io_uring here, or one that is too old: it may be forbidden (`kernel.io_uring_disabled`, a container).
+    /// If there is no io_uring here, or one that is too old: it may be forbidden (`kernel.io_uring_disabled`,
+    /// a container).
     pub fn new() -> io::Result<SocketRing> {
         let ring: IoUring = IoUring::builder()
             .setup_cqsize(ENDED)
@@ -205,7 +208,8 @@ impl SocketRing {
         self.push(poll.user_data(Operation::Readable.of(key)))
     }
 
-    /// Ends all that is under way for `socket`: each then ends with an event, perhaps of something that was quicker.
+    /// Ends all that is under way for `socket`: each then ends with an event, perhaps of something that was
+    /// quicker.
     ///
     /// # Errors
     /// As said.
@@ -227,8 +231,8 @@ impl SocketRing {
         Ok(())
     }
 
-    /// Says what was said since the last call, and waits up to `timeout` (for ever if `None`) until there is an event; not if
-    /// there is one already. An interrupted wait ends early.
+    /// Says what was said since the last call, and waits up to `timeout` (for ever if `None`) until there is
+    /// an event; not if there is one already. An interrupted wait ends early.
     ///
     /// # Errors
     /// If the kernel refuses, which it will go on doing.
@@ -249,14 +253,16 @@ impl SocketRing {
         self.ended.pop_front()
     }
 
-    /// Whether a call would get further now: something was said, or something has ended that the kernel has yet to tell.
+    /// Whether a call would get further now: something was said, or something has ended that the kernel has
+    /// yet to tell.
     fn has_work(&mut self) -> bool {
         let queue = self.ring.submission();
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
     fn push(&mut self, entry: Entry) -> io::Result<()> {
-        // SAFETY: none of the entries that come by here names memory: the sends, which do, have their own way.
+        // SAFETY: none of the entries that come by here names memory: the sends, which do, have their own
+        // way.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             count(Quantity::OtherCalls, 1);
             self.enter(0, None)?;

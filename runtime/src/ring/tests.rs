@@ -1,4 +1,5 @@
-//! Pairs of sockets and one ring: bytes, ends, full sockets, memory that runs out, numbers that are used again.
+//! Pairs of sockets and one ring: bytes, ends, full sockets, memory that runs out, numbers that are used
+//! again.
 
 use super::*;
 use crate::ring::buffers::PIECE_BYTES;

@@ -1,8 +1,8 @@
 //! What a thread has done with bytes and system calls: the claims "one copy" and "touched once", countable.
 //!
-//! Whoever moves payload counts it where it is moved: a transfer, a device, a socket. The counts belong to the thread, so
-//! counting is an addition to memory that no other core looks at; another thread gets them by asking the owner for a
-//! copy. They only grow, but for wrapping.
+//! Whoever moves payload counts it where it is moved: a transfer, a device, a socket. The counts belong to
+//! the thread, so counting is an addition to memory that no other core looks at; another thread gets them by
+//! asking the owner for a copy. They only grow, but for wrapping.
 
 use std::cell::Cell;
 use std::ops::Index;

@@ -1,7 +1,8 @@
 //! The thread that writes what is kept to the image.
 //!
-//! A commit has all that came since the last one: it waits half a second for more, but not with what is to be taken away. What
-//! makes room is the oldest first; what was used since it was last looked at is passed over once, as in memory.
+//! A commit has all that came since the last one: it waits half a second for more, but not with what is to be
+//! taken away. What makes room is the oldest first; what was used since it was last looked at is passed over
+//! once, as in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -178,7 +179,8 @@ fn name_of_folder(path: &[u8]) -> Option<Name> {
 
 impl ArchiveWriter {
     fn open(cache: &Arc<Cache>, options: &ArchiveOptions) -> Result<ArchiveWriter, ArchiveError> {
-        // Half of the memory is for blocks that were read. Every page is compared with its checksum the first time.
+        // Half of the memory is for blocks that were read. Every page is compared with its checksum the first
+        // time.
         let blocks = FileCache::new(cache.limits().bytes / 2);
         let open = OpenOptions { verify: true, cache: Some(Arc::new(blocks)), ..OpenOptions::default() };
         let mut log = open_log(&options.path, &open)?;
@@ -233,7 +235,8 @@ impl ArchiveWriter {
         }
     }
 
-    /// Writes what was ordered. What there is no room for is not kept; an error is one after which nothing more can be.
+    /// Writes what was ordered. What there is no room for is not kept; an error is one after which nothing
+    /// more can be.
     fn commit(&mut self, batch: Vec<Order>) -> Result<(), LogError> {
         let Some(cache) = self.cache.upgrade() else { return Ok(()) };
         let evicted = match self.write(&batch, &cache) {
@@ -354,8 +357,9 @@ impl ArchiveWriter {
         self.log.remove_all(&path).map(drop)
     }
 
-    /// Takes the oldest away until three quarters of the room are enough, so that what is left of segments can be copied
-    /// together. What has its turn since `before` has just come, and goes after all that was there.
+    /// Takes the oldest away until three quarters of the room are enough, so that what is left of segments
+    /// can be copied together. What has its turn since `before` has just come, and goes after all that was
+    /// there.
     fn make_room(&mut self, cache: &Cache, before: u64) -> Result<Vec<Name>, LogError> {
         let mut evicted = Vec::new();
         let most = self.bytes - self.bytes / 4;

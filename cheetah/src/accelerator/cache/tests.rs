@@ -107,7 +107,8 @@ fn one_asks_for_all() {
 }
 
 proptest! {
-    /// Whatever is put and forgotten: what is found was put, the sum of sizes is right, and never more than allowed.
+    /// Whatever is put and forgotten: what is found was put, the sum of sizes is right, and never more than
+    /// allowed.
     #[test]
     fn as_a_map_that_forgets(steps in prop::collection::vec((0u8..3, 0u8..20, 0usize..4000), 1..200)) {
         let cache = cache(40_000);

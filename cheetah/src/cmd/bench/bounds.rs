@@ -1,5 +1,6 @@
 //! What the loops that touch content cost alone on this processor, beside the servers' figures. It is an
-//! estimate of what there is to save, and no upper bound: in a server each pass finds other data in the caches.
+//! estimate of what there is to save, and no upper bound: in a server each pass finds other data in the
+//! caches.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! `cheetah bench --cache`: how much of what is asked for each policy would have found in the cache.
 //!
-//! The cache is the server's, with blocks of a byte: what is counted does not depend on what is in them. An object of several
-//! blocks is asked for from its first to its last, and found if all of them are.
+//! The cache is the server's, with blocks of a byte: what is counted does not depend on what is in them. An
+//! object of several blocks is asked for from its first to its last, and found if all of them are.
 
 use std::collections::HashMap;
 use std::fs;

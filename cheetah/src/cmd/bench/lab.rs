@@ -1,10 +1,12 @@
-//! The place of a measurement: a private network, a server in a process of its own on one processor, the client on another.
+//! The place of a measurement: a private network, a server in a process of its own on one processor, the
+//! client on another.
 //!
-//! On the kernel's sockets and on rings, a pair of virtual interfaces joins two network namespaces; a TAP device's far end
-//! is the client's interface. What the server cost is read from outside: nanoseconds on a processor from
-//! `/proc/PID/task/*/schedstat`, frames from the interface, calls and bytes from its own counters (SIGUSR1). The work of the
-//! kernel that a send sets off, down to the other end's receiving half, is done in the sender's time and counted as its: so the
-//! kernel's TCP answers requests in the client's time, in part, and our own does not. What both ends took together tells.
+//! On the kernel's sockets and on rings, a pair of virtual interfaces joins two network namespaces; a TAP
+//! device's far end is the client's interface. What the server cost is read from outside: nanoseconds on a
+//! processor from `/proc/PID/task/*/schedstat`, frames from the interface, calls and bytes from its own
+//! counters (SIGUSR1). The work of the kernel that a send sets off, down to the other end's receiving half,
+//! is done in the sender's time and counted as its: so the kernel's TCP answers requests in the client's
+//! time, in part, and our own does not. What both ends took together tells.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -40,7 +42,8 @@ const COLD_CACHE: &str = "16M";
 const SERVER_DEV: &str = "bench0";
 const CLIENT_DEV: &str = "bench1";
 
-/// Settings of the kernel's TCP at both ends. Not every kernel has all of them in a namespace; those are left.
+/// Settings of the kernel's TCP at both ends. Not every kernel has all of them in a namespace; those are
+/// left.
 const SETTINGS: [(&str, &str); 8] = [
     // A pacing congestion control, often the default, costs small responses a factor of three.
     ("net/ipv4/tcp_congestion_control", "reno"),

@@ -1,7 +1,8 @@
-//! The client: requests from a handful of connections on the kernel's TCP, by one thread, as cheaply as may be.
+//! The client: requests from a handful of connections on the kernel's TCP, by one thread, as cheaply as may
+//! be.
 //!
-//! Bytes that come are thrown away unread (`MSG_TRUNC`), or, of HTTPS, once they are opened; what a response is, byte for
-//! byte, is looked at once before.
+//! Bytes that come are thrown away unread (`MSG_TRUNC`), or, of HTTPS, once they are opened; what a response
+//! is, byte for byte, is looked at once before.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

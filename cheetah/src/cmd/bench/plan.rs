@@ -1,7 +1,8 @@
 //! What is measured: which servers, and which of them are compared.
 //!
-//! Each world (a transport in a setting) gives two tables. *Switches*: all specialisations on, against all but one. *Stages*:
-//! from a process a request on, each with what the one before had and one thing more, as the papers' server was built.
+//! Each world (a transport in a setting) gives two tables. *Switches*: all specialisations on, against all
+//! but one. *Stages*: from a process a request on, each with what the one before had and one thing more, as
+//! the papers' server was built.
 
 use std::fmt;
 use std::str::FromStr;
@@ -141,7 +142,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For every transport in every setting, what is in `varied` and, if wanted, the stages; over HTTPS if `tls`.
+    /// For every transport in every setting, what is in `varied` and, if wanted, the stages; over HTTPS if
+    /// `tls`.
     pub(super) fn new(
         nets: &[Net],
         settings: &[Setting],
@@ -305,8 +307,8 @@ fn idle_if_sealed(feature: Feature) -> Option<&'static str> {
     }
 }
 
-/// What must be off for a feature to have anything to do: loops where sums are not known, one kind of sums where the
-/// other does not stand in for it.
+/// What must be off for a feature to have anything to do: loops where sums are not known, one kind of sums
+/// where the other does not stand in for it.
 fn beside(feature: Feature) -> &'static [Feature] {
     match feature {
         Feature::FusedLoops => &[Feature::StoredSums, Feature::CachedSums],

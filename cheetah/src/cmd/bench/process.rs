@@ -1,8 +1,10 @@
-//! A server as they were when the papers were written: a process a request, which opens, reads and writes the file.
+//! A server as they were when the papers were written: a process a request, which opens, reads and writes the
+//! file.
 //!
-//! It is what NCSA's did in its standalone mode before it kept a pool: `accept`, `fork`, and in the child the request read
-//! into a buffer, the head printed, the file copied in pieces of 8 KB by `read` and `write`, `exit`. HTTP/1.0: one request
-//! a connection. Only here, as the stage that the others are compared with; nothing is served to anyone else by it.
+//! It is what NCSA's did in its standalone mode before it kept a pool: `accept`, `fork`, and in the child the
+//! request read into a buffer, the head printed, the file copied in pieces of 8 KB by `read` and `write`,
+//! `exit`. HTTP/1.0: one request a connection. Only here, as the stage that the others are compared with;
+//! nothing is served to anyone else by it.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,7 +29,8 @@ pub(super) fn serve(dir: &Path, addr: SocketAddr) -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
         if fork()? == Process::Child {
-            // A client that asks nothing keeps this process, which must not keep the port when the other has ended.
+            // A client that asks nothing keeps this process, which must not keep the port when the other has
+            // ended.
             drop(listener);
             // Whatever goes wrong is this request's alone.
             let _ = answer(dir, stream);
@@ -85,8 +88,8 @@ enum Process {
 
 #[allow(unsafe_code, reason = "no safe wrapper of fork exists")]
 fn fork() -> io::Result<Process> {
-    // SAFETY: this process has a single thread (`serve` is run instead of everything else), so no lock is held by a thread
-    // that the child lacks, and whatever the parent may do, the child may.
+    // SAFETY: this process has a single thread (`serve` is run instead of everything else), so no lock is
+    // held by a thread that the child lacks, and whatever the parent may do, the child may.
     match unsafe { libc::fork() } {
         ..0 => Err(io::Error::last_os_error()),
         0 => Ok(Process::Child),

@@ -1,4 +1,5 @@
-//! What was measured, in words: a table a world and load, and at the end what each switch is worth everywhere.
+//! What was measured, in words: a table a world and load, and at the end what each switch is worth
+//! everywhere.
 
 use std::fmt::Write;
 

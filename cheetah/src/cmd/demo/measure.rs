@@ -1,4 +1,5 @@
-//! What fusing is worth: the very transfers that fill frames, measured against the same work in separate passes.
+//! What fusing is worth: the very transfers that fill frames, measured against the same work in separate
+//! passes.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -37,8 +38,8 @@ pub(super) fn print() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gigabytes a second of one loop, and of separate passes: `memcpy`, a checksum pass, and if there is a stripe a pass
-/// that spreads the bytes.
+/// Gigabytes a second of one loop, and of separate passes: `memcpy`, a checksum pass, and if there is a
+/// stripe a pass that spreads the bytes.
 fn rates(
     fused: &Transfer,
     separate: &Transfer,

@@ -112,7 +112,8 @@ impl AcmeArguments {
         Ok(Some(AcmeOptions { names, directory, contact, proof, root: self.acme_root.clone() }))
     }
 
-    /// Makes the folder, and something to show until there is a certificate, both for `account` if the server becomes that.
+    /// Makes the folder, and something to show until there is a certificate, both for `account` if the server
+    /// becomes that.
     pub(super) fn make(&self, account: Option<Account>) -> anyhow::Result<()> {
         let (Some(path), Some(options)) = (self.state(), self.options()?) else { return Ok(()) };
         let told = || format!("--acme-state {}", path.display());

@@ -17,7 +17,8 @@ use super::super::source::{Bytes, Source};
 /// Options of it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changes {
-    /// Let clients with a token put and delete files of the image, which is made if it is not there, or of the folder with
+    /// Let clients with a token put and delete files of the image, which is made if it is not there, or of
+    /// the folder with
     /// --store folder: done is what is on the disk, and then at once seen by all
     #[arg(long, requires = "token_file")]
     writable: bool,
@@ -27,13 +28,16 @@ pub(super) struct Changes {
     /// The largest file that is taken, as in 64M (the default)
     #[arg(long, value_name = "BYTES", requires = "writable")]
     max_upload: Option<Bytes>,
-    /// Memory for files on their way to the disk, as in 256M (the default); clients are told to come again when it is full
+    /// Memory for files on their way to the disk, as in 256M (the default); clients are told to come again
+    /// when it is full
     #[arg(long, value_name = "BYTES", requires = "writable")]
     upload_memory: Option<Bytes>,
-    /// Look every so many seconds whether another process has changed or replaced the image, and take it up as at SIGHUP
+    /// Look every so many seconds whether another process has changed or replaced the image, and take it up
+    /// as at SIGHUP
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), conflicts_with = "writable")]
     follow: Option<u64>,
-    /// Keep the image as it is published there (`cheetah publish`): pull what it lacks when the server starts, and whenever
+    /// Keep the image as it is published there (`cheetah publish`): pull what it lacks when the server
+    /// starts, and whenever
     /// another is published, which is looked for every --follow seconds (5)
     #[arg(long, value_name = "URL", conflicts_with = "writable")]
     from: Option<String>,
@@ -97,7 +101,8 @@ impl Changes {
         self.from.as_deref()
     }
 
-    /// Pulls the image that is published, and goes on doing so. What cannot be pulled is no error if there is an older one.
+    /// Pulls the image that is published, and goes on doing so. What cannot be pulled is no error if there is
+    /// an older one.
     pub(super) fn pull(&self, source: &Source) -> anyhow::Result<Option<Puller>> {
         let Some(url) = &self.from else { return Ok(None) };
         let path = source.path();

@@ -1,8 +1,9 @@
 //! A configuration file: in TOML, what the command line says in options, and a table for each further host.
 //!
-//! There is one definition of what can be said, that of the command line (clap's): a key is the long name of an option, its
-//! value what the option takes, `true` for one that takes nothing, a list for one that may be given several times. So what is
-//! an option is a key, too. What is said on the command line takes the place of what the file says.
+//! There is one definition of what can be said, that of the command line (clap's): a key is the long name of
+//! an option, its value what the option takes, `true` for one that takes nothing, a list for one that may be
+//! given several times. So what is an option is a key, too. What is said on the command line takes the place
+//! of what the file says.
 //!
 //! ```toml
 //! site = "/srv/www"                       # what stands on the command line without a name
@@ -87,7 +88,8 @@ impl fmt::Display for ConfigErrors {
 impl core::error::Error for ConfigErrors {}
 
 impl Plan {
-    /// What `words`, those of the command line behind `serve`, say, together with the configuration that they name.
+    /// What `words`, those of the command line behind `serve`, say, together with the configuration that they
+    /// name.
     pub(super) fn of_words(words: &[OsString]) -> anyhow::Result<Plan> {
         let matches = command("cheetah serve").try_get_matches_from(behind_name(words))?;
         let arguments = Arguments::from_arg_matches(&matches)?;
@@ -137,7 +139,8 @@ impl Plan {
         Ok(Plan { arguments, named, settings })
     }
 
-    /// Keys whose values are others than in `earlier`, of options that are only looked at when the server starts.
+    /// Keys whose values are others than in `earlier`, of options that are only looked at when the server
+    /// starts.
     pub(super) fn unheeded<'a>(&'a self, earlier: &'a Plan) -> Vec<&'a str> {
         let of_sites = site_command();
         let is_fixed = |setting: &&Setting| argument(&of_sites, &setting.key).is_none();
@@ -173,7 +176,8 @@ fn argument<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     })
 }
 
-/// The options together say something that cannot be: what clap says of it, without how the program is called.
+/// The options together say something that cannot be: what clap says of it, without how the program is
+/// called.
 fn of_file(path: &Path, error: &clap::Error) -> Usage {
     Usage(format!("{}: {}", path.display(), first_part(error)))
 }

@@ -1,4 +1,5 @@
-//! Where connections come in, by what the options say: sockets of the kernel's, or our own TCP/IP over a device.
+//! Where connections come in, by what the options say: sockets of the kernel's, or our own TCP/IP over a
+//! device.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;

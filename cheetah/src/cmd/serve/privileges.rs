@@ -36,8 +36,9 @@ pub(super) fn account(name: &str) -> anyhow::Result<Account> {
 }
 
 impl Account {
-    /// Makes a folder and its file `name` its own, and nobody else's. The account may have written there before,
-    /// and root must not give away what it has put in the way: no link is followed, and no second name of a file.
+    /// Makes a folder and its file `name` its own, and nobody else's. The account may have written there
+    /// before, and root must not give away what it has put in the way: no link is followed, and no second
+    /// name of a file.
     pub(super) fn own(self, folder: &Path, name: &str) -> io::Result<()> {
         // A FIFO does not keep us waiting.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -19,19 +19,20 @@ const IMAGE_BYTES: u64 = 4 << 30;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Programs")]
 pub(super) struct RouteOptions {
-    /// What is below this path is answered by a FastCGI program that listens at unix:/PATH or tcp:HOST:PORT; may be given
-    /// several times
+    /// What is below this path is answered by a FastCGI program that listens at unix:/PATH or tcp:HOST:PORT;
+    /// may be given several times
     #[arg(long, value_name = "/PREFIX=ADDRESS")]
     fastcgi: Vec<String>,
-    /// What is below this path is answered by a program that shares memory with the server (docs/programs.md): a command that
-    /// each thread starts, or unix:/PATH; may be given several times
+    /// What is below this path is answered by a program that shares memory with the server
+    /// (docs/programs.md): a command that each thread starts, or unix:/PATH; may be given several times
     #[arg(long, value_name = "/PREFIX=COMMAND")]
     program: Vec<String>,
-    /// /PREFIX/NAME is answered by the program NAME in this folder, started for each request; may be given several times
+    /// /PREFIX/NAME is answered by the program NAME in this folder, started for each request; may be given
+    /// several times
     #[arg(long, value_name = "/PREFIX=DIR")]
     cgi: Vec<String>,
-    /// What is below this path is answered by the HTTP server at http://HOST or http://HOST:PORT; may be given several times
-    /// (docs/accelerator.md)
+    /// What is below this path is answered by the HTTP server at http://HOST or http://HOST:PORT; may be
+    /// given several times (docs/accelerator.md)
     #[arg(long, value_name = "/PREFIX=ORIGIN")]
     origin: Vec<String>,
 }
@@ -58,14 +59,15 @@ pub(super) struct ProgramOptions {
     /// Content of one response of an origin that is kept, as in 16M (the default)
     #[arg(long, value_name = "BYTES", default_value = "16M")]
     origin_object: Bytes,
-    /// Keep it in this file, too, an image that the server makes and changes, so that it is there after a restart
+    /// Keep it in this file, too, an image that the server makes and changes, so that it is there after a
+    /// restart
     #[arg(long, value_name = "FILE")]
     origin_image: Option<PathBuf>,
     /// How long that file gets, as in 4G (the default); 64M at least
     #[arg(long, value_name = "BYTES", requires = "origin_image")]
     origin_image_size: Option<Bytes>,
-    /// Who has one of the tokens in FILE, one a line, may have what is kept of an address forgotten: PURGE, with
-    /// `Authorization: Bearer TOKEN`
+    /// Who has one of the tokens in FILE, one a line, may have what is kept of an address forgotten: PURGE,
+    /// with `Authorization: Bearer TOKEN`
     #[arg(long, value_name = "FILE")]
     purge_tokens: Option<PathBuf>,
 }

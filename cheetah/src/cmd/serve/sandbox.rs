@@ -1,9 +1,10 @@
-//! What a server cannot do any more once it serves, whatever becomes of it: open files that it does not need (landlock), start
-//! programs, become somebody else, change the system (seccomp).
+//! What a server cannot do any more once it serves, whatever becomes of it: open files that it does not need
+//! (landlock), start programs, become somebody else, change the system (seccomp).
 //!
-//! Files are confined before the first thread is started, for that counts for a thread and those that it starts; system calls
-//! once everything is open, for all threads at once. Programs that the server starts itself would be confined as it is, and
-//! nobody here knows what they need: then files are not confined, and programs can be started.
+//! Files are confined before the first thread is started, for that counts for a thread and those that it
+//! starts; system calls once everything is open, for all threads at once. Programs that the server starts
+//! itself would be confined as it is, and nobody here knows what they need: then files are not confined, and
+//! programs can be started.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,8 @@ impl Allowed {
         self.read.extend(folders(path));
     }
 
-    /// `path` is served: of a folder what is in it, of an image what takes its place, of a link whatever it leads to later.
+    /// `path` is served: of a folder what is in it, of an image what takes its place, of a link whatever it
+    /// leads to later.
     pub(super) fn add_site(&mut self, path: &Path) {
         let is_link = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
         if path.is_dir() && !is_link {
@@ -84,7 +86,8 @@ fn folders(path: &Path) -> Vec<PathBuf> {
     if named == real { vec![named] } else { vec![named, real] }
 }
 
-/// Confines this thread, and those that it starts from now on, to files of `allowed`. What was done, for the log.
+/// Confines this thread, and those that it starts from now on, to files of `allowed`. What was done, for the
+/// log.
 pub(super) fn confine_files(allowed: &Allowed, confinement: Confinement) -> anyhow::Result<String> {
     if confinement == Confinement::Off {
         return Ok("files are not".to_owned());

@@ -1,5 +1,5 @@
-//! What can be said of a site: of the first one on the command line or at the top of a configuration, of others in tables of
-//! theirs.
+//! What can be said of a site: of the first one on the command line or at the top of a configuration, of
+//! others in tables of theirs.
 
 use std::path::PathBuf;
 
@@ -23,20 +23,22 @@ pub(super) struct SiteOptions {
     /// Answer /about, if there is no such file, with /about.html
     #[arg(long)]
     pub(super) clean_urls: bool,
-    /// Answer what is not there with /index.html, but for names with an ending: an application that draws its pages itself
+    /// Answer what is not there with /index.html, but for names with an ending: an application that draws its
+    /// pages itself
     #[arg(long)]
     pub(super) single_page: bool,
     /// Answer who would rather have Markdown (Accept: text/markdown) with x.md, if that lies beside x.html
     #[arg(long)]
     pub(super) markdown: bool,
-    /// Serve HTTPS with this certificate chain, in PEM; may be given several times, each with its key: a client gets the
-    /// first that is good for the name it asks for
+    /// Serve HTTPS with this certificate chain, in PEM; may be given several times, each with its key: a
+    /// client gets the first that is good for the name it asks for
     #[arg(long, value_name = "FILE")]
     tls_cert: Vec<PathBuf>,
     /// The key of that certificate, in PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Vec<PathBuf>,
-    /// What that certificate's authority says of it, in DER, as `openssl ocsp -respout` writes it, for clients that ask (OCSP
+    /// What that certificate's authority says of it, in DER, as `openssl ocsp -respout` writes it, for
+    /// clients that ask (OCSP
     /// stapling); given as often as --tls-cert, or not at all. SIGHUP reads it again
     #[arg(long, value_name = "FILE")]
     tls_ocsp: Vec<PathBuf>,

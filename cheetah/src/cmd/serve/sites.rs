@@ -27,7 +27,8 @@ use crate::cmd::source;
 
 /// Sites that are served, by what was asked for.
 pub(super) struct Sites {
-    /// Those that take files, by where they lie: what is served of them is what is written, so they are never read anew.
+    /// Those that take files, by where they lie: what is served of them is what is written, so they are never
+    /// read anew.
     takings: HashMap<PathBuf, Taking>,
     /// Of each name that had programs when the server started, whose they are.
     scopes: HashMap<HostName, u32>,
@@ -173,8 +174,8 @@ impl Sites {
 }
 
 impl Opened {
-    /// Opens each log: an error now is better than a host without one. Held until the server has its own, for the reader of a
-    /// FIFO takes the last writer's end for the end.
+    /// Opens each log: an error now is better than a host without one. Held until the server has its own, for
+    /// the reader of a FIFO takes the last writer's end for the end.
     pub(super) fn open_logs(&self) -> anyhow::Result<Vec<AccessLog>> {
         let hosts = self.named.iter().map(|(_, host)| host);
         let logs = std::iter::once(&self.first).chain(hosts).filter_map(|host| host.access_log.as_ref());

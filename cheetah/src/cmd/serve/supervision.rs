@@ -1,7 +1,8 @@
-//! Whoever starts and watches a server: sockets that are handed over (`sd_listen_fds(3)`), sockets of the file system, and what
-//! is told in return (`sd_notify(3)`).
+//! Whoever starts and watches a server: sockets that are handed over (`sd_listen_fds(3)`), sockets of the
+//! file system, and what is told in return (`sd_notify(3)`).
 //!
-//! A socket that a supervisor keeps is never closed while one server ends and the next begins: connections wait in its queue.
+//! A socket that a supervisor keeps is never closed while one server ends and the next begins: connections
+//! wait in its queue.
 
 #![allow(unsafe_code, reason = "a descriptor that a parent has left has no owner until it gets one here")]
 
@@ -34,8 +35,8 @@ pub(super) struct HandedOver {
     pub(super) https: Option<OwnedFd>,
 }
 
-/// Takes the sockets that a supervisor has left for this process: by their names (`FileDescriptorName=http` and `https`), or
-/// else the first for HTTP, the second for HTTPS. Call it once.
+/// Takes the sockets that a supervisor has left for this process: by their names (`FileDescriptorName=http`
+/// and `https`), or else the first for HTTP, the second for HTTPS. Call it once.
 pub(super) fn handed_over() -> anyhow::Result<HandedOver> {
     let is_ours = env::var("LISTEN_PID").ok().and_then(|pid| pid.parse().ok());
     let mut found = HandedOver::default();
@@ -51,8 +52,8 @@ pub(super) fn handed_over() -> anyhow::Result<HandedOver> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let names: Vec<&str> = names.split(':').collect();
     for number in 0..count {
-        // SAFETY: the supervisor has left this descriptor to this process, by its number, for whoever asks first; nothing
-        // else here knows of it.
+        // SAFETY: the supervisor has left this descriptor to this process, by its number, for whoever asks
+        // first; nothing else here knows of it.
         let socket = unsafe { OwnedFd::from_raw_fd(FIRST + number) };
         let flags =
             fcntl_getfd(&socket).with_context(|| format!("the socket {} is not there", FIRST + number))?;
@@ -83,7 +84,8 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`: what is left there of a server that is gone is taken away. Who may enter its folder may connect.
+    /// Listens at `path`: what is left there of a server that is gone is taken away. Who may enter its folder
+    /// may connect.
     pub(super) fn listen(path: &Path) -> anyhow::Result<(SocketFile, OwnedFd)> {
         let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
         if is_socket

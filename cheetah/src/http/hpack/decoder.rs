@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::huffman;
 use super::static_table::STATIC_TABLE;
 
-/// Bytes of the dynamic table, as RFC 7541 section 4.1 counts them: the size that holds unless something else is said.
+/// Bytes of the dynamic table, as RFC 7541 section 4.1 counts them: the size that holds unless something else
+/// is said.
 pub const MAX_TABLE_BYTES: usize = 4096;
 
 /// What an entry counts beside its text.

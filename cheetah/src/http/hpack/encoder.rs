@@ -3,8 +3,8 @@
 use super::huffman;
 use super::static_table::{STATUS_INDEX, index_of, index_of_status};
 
-/// Says that we keep nothing in the peer's table (RFC 7541 section 6.3). Stands first in the first block of a connection, so
-/// that whatever size the peer allows later, there is nothing to say.
+/// Says that we keep nothing in the peer's table (RFC 7541 section 6.3). Stands first in the first block of a
+/// connection, so that whatever size the peer allows later, there is nothing to say.
 pub const EMPTY_TABLE: u8 = 0x20;
 
 /// Appends `value` with the upper bits `pattern` and `prefix` bits in the first byte (section 5.1).
@@ -58,8 +58,8 @@ pub fn status(code: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the lines of a head of HTTP/1.1, or a part of one: a status line where it begins with that, and fields but those
-/// that speak of a connection (RFC 9113 section 8.2.2).
+/// Appends the lines of a head of HTTP/1.1, or a part of one: a status line where it begins with that, and
+/// fields but those that speak of a connection (RFC 9113 section 8.2.2).
 pub fn of_head(text: &[u8], out: &mut Vec<u8>) {
     let mut name = Vec::with_capacity(32);
     for line in text.split(|&byte| byte == b'\n') {

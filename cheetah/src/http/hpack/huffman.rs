@@ -1,5 +1,5 @@
-//! The Huffman code of RFC 7541, appendix B. It is canonical: of two codes of a length that of the smaller symbol is the
-//! smaller, and so the lengths are all there is to know.
+//! The Huffman code of RFC 7541, appendix B. It is canonical: of two codes of a length that of the smaller
+//! symbol is the smaller, and so the lengths are all there is to know.
 
 /// A byte, or the one that is never sent.
 const SYMBOLS: usize = 257;
@@ -80,7 +80,8 @@ impl Code {
     }
 }
 
-/// The string is no code, or is padded with something else than the beginning of the end's code, or too much of it.
+/// The string is no code, or is padded with something else than the beginning of the end's code, or too much
+/// of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadCode;
 

@@ -1,8 +1,9 @@
 //! HPACK, the compression of HTTP/2's heads (RFC 7541).
 //!
-//! What comes is decoded with a dynamic table of at most [`MAX_TABLE_BYTES`]; every block is worth a bounded number of steps.
-//! What goes out never enters the peer's table: it is indices of the static one and literals, so that the block of a packed
-//! file is made once, when it is packed, and is right on every connection.
+//! What comes is decoded with a dynamic table of at most [`MAX_TABLE_BYTES`]; every block is worth a bounded
+//! number of steps. What goes out never enters the peer's table: it is indices of the static one and
+//! literals, so that the block of a packed file is made once, when it is packed, and is right on every
+//! connection.
 
 mod decoder;
 mod encoder;

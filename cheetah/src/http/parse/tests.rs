@@ -132,7 +132,8 @@ fn a_field_sent_twice_that_may_come_once_says_nothing() {
 }
 
 proptest! {
-    /// The watcher says "seen" for a prefix exactly when parsing that prefix is no longer partial or will refuse it.
+    /// The watcher says "seen" for a prefix exactly when parsing that prefix is no longer partial or will
+    /// refuse it.
     #[test]
     fn the_watcher_never_misses_an_end(
         lines in proptest::collection::vec("[A-Za-z: ]{0,6}", 0..6),
@@ -155,7 +156,8 @@ proptest! {
             if at == text.len() { break; }
         }
         if !seen {
-            // So nothing was lost by not parsing: it would have been partial, or refused now rather than later.
+            // So nothing was lost by not parsing: it would have been partial, or refused now rather than
+            // later.
             let is_complete = matches!(parse(&text, &Limits::default()), Parsed::Complete { .. });
             prop_assert!(!is_complete);
         }

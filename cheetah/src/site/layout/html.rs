@@ -1,4 +1,5 @@
-//! A page beside what it embeds (S1, "Server Operating Systems", section 4.3): one read of the disk brings all of it.
+//! A page beside what it embeds (S1, "Server Operating Systems", section 4.3): one read of the disk brings
+//! all of it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,8 +22,8 @@ const MAX_EMBEDDED_BYTES: u64 = 256 << 10;
 /// Of all files of a group together.
 const MAX_GROUP_BYTES: u64 = 1 << 20;
 
-/// By pages: each with the images, scripts, styles and icons that it embeds. What several pages embed lies with the first; what
-/// lies beside a file in a coding lies behind it.
+/// By pages: each with the images, scripts, styles and icons that it embeds. What several pages embed lies
+/// with the first; what lies beside a file in a coding lies behind it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HtmlGroups;
 
@@ -76,8 +77,8 @@ fn is_page(path: &[u8]) -> bool {
     [&b".html"[..], b".htm", b".xhtml"].iter().any(|ending| path.ends_with(ending))
 }
 
-/// The paths of what the page at `page` embeds, in the order in which a browser comes across them; of this site, as far as can
-/// be told.
+/// The paths of what the page at `page` embeds, in the order in which a browser comes across them; of this
+/// site, as far as can be told.
 fn embedded(html: &[u8], page: &[u8]) -> Vec<Vec<u8>> {
     let mut emitter = DefaultEmitter::<()>::default();
     emitter.naively_switch_states(true);
@@ -124,8 +125,8 @@ fn candidates(srcset: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The path that an address leads to from the page or folder at `base`, without its leading slash; `None` if it leads to
-/// another host, or to nothing that is a path.
+/// The path that an address leads to from the page or folder at `base`, without its leading slash; `None` if
+/// it leads to another host, or to nothing that is a path.
 fn resolve(url: &[u8], base: &[u8]) -> Option<Vec<u8>> {
     let url = std::str::from_utf8(url.trim_ascii()).ok()?;
     let url = url.split(['#', '?']).next()?;

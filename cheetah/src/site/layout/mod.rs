@@ -37,8 +37,8 @@ pub struct Group {
 
 /// Decides what lies together.
 pub trait Layout: fmt::Debug + Send + Sync {
-    /// The groups, in the order in which they lie. A file that is in none follows behind them, by name; of one that is in
-    /// several the first counts.
+    /// The groups, in the order in which they lie. A file that is in none follows behind them, by name; of
+    /// one that is in several the first counts.
     ///
     /// # Errors
     /// If something that this depends on cannot be read.
@@ -98,8 +98,8 @@ impl FromStr for LayoutName {
     }
 }
 
-/// Every item of a tree once, in the order in which they go into the image; with a group's first file, where the group ends.
-/// A file comes before what it is in other codings, which are typed by it.
+/// Every item of a tree once, in the order in which they go into the image; with a group's first file, where
+/// the group ends. A file comes before what it is in other codings, which are typed by it.
 pub(super) fn order(tree: &Tree, groups: Vec<Group>) -> Vec<Placed> {
     let places = if groups.is_empty() { FxHashMap::default() } else { tree.places() };
     let plain_of = |item: usize| {

@@ -1,7 +1,7 @@
 //! Opening a path below a folder, without ever leaving it.
 //!
-//! `openat2` (Linux 5.6) does it in one call. Where the kernel lacks it, or a sandbox forbids it, the path is walked name by
-//! name; no name is `.` or `..`, and none may be a link, so a walk cannot leave either.
+//! `openat2` (Linux 5.6) does it in one call. Where the kernel lacks it, or a sandbox forbids it, the path is
+//! walked name by name; no name is `.` or `..`, and none may be a link, so a walk cannot leave either.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,15 +1,17 @@
-//! A folder as it lies, with nothing packed: the first stage of a server of S1 ("Server Operating Systems", section 4).
+//! A folder as it lies, with nothing packed: the first stage of a server of S1 ("Server Operating Systems",
+//! section 4).
 //!
-//! Each request opens its file, so what changed is seen at once. A file is known by where it lies, its size and its times; as
-//! long as these are the same, the blocks that were read of it are kept ([`fsstack::cache::FileCache`]), and its response heads. A file
-//! that changes while it is sent is an error of that response: nothing of the new contents is sent under the old head.
+//! Each request opens its file, so what changed is seen at once. A file is known by where it lies, its size
+//! and its times; as long as these are the same, the blocks that were read of it are kept
+//! ([`fsstack::cache::FileCache`]), and its response heads. A file that changes while it is sent is an error
+//! of that response: nothing of the new contents is sent under the old head.
 //!
 //! ```text
 //!   path ── openat2, below the folder, through no link ──► descriptor ── fstat ──► version ──► blocks, heads
 //! ```
 //!
-//! A block that is not kept is read by the loop's [`BlockReader`], at most 256 KiB ahead of what a peer has acknowledged.
-//! Opening a file, and asking for its times, wait for the device.
+//! A block that is not kept is read by the loop's [`BlockReader`], at most 256 KiB ahead of what a peer has
+//! acknowledged. Opening a file, and asking for its times, wait for the device.
 
 mod beneath;
 mod version;
@@ -78,7 +80,8 @@ struct OpenFile {
     version: Version,
     known: Arc<Known>,
     cache: Arc<FileCache>,
-    /// It changed just now, so the kernel has it in memory: each request knows it by another number, and does not come back.
+    /// It changed just now, so the kernel has it in memory: each request knows it by another number, and does
+    /// not come back.
     is_fresh: bool,
 }
 
@@ -202,7 +205,8 @@ impl Folder {
         self.learning.lock().unwrap_or_else(PoisonError::into_inner).remove(&version);
         let places = Area::decode(&area, version.size).ok_or(io::ErrorKind::InvalidData)?;
         let known = Arc::new(Known { name: name.into(), number, area, places, open: Mutex::default() });
-        // Of a file that changed just now, another change may leave the times as they are: it is learned anew each time.
+        // Of a file that changed just now, another change may leave the times as they are: it is learned anew
+        // each time.
         if version.is_settled() {
             let mut all = self.known();
             if all.len() >= MAX_KNOWN {
@@ -213,8 +217,8 @@ impl Folder {
         Ok(known)
     }
 
-    /// What the cache knows the version by. Of one that is being learned the same as before, or what is read for that would be
-    /// read again.
+    /// What the cache knows the version by. Of one that is being learned the same as before, or what is read
+    /// for that would be read again.
     fn number(&self, version: Version) -> FileNumber {
         if !version.is_settled() {
             return self.cache.number();
@@ -266,7 +270,8 @@ impl Store for Folder {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && reader.is_blocked() => Found::Later,
             Err(error) => match Errno::from_io_error(&error) {
-                // Not there, behind something that is no folder, a link, or nothing that can be read like a file.
+                // Not there, behind something that is no folder, a link, or nothing that can be read like a
+                // file.
                 Some(
                     Errno::NOENT
                     | Errno::NOTDIR

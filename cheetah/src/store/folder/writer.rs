@@ -1,5 +1,5 @@
-//! Changes of a folder that is served as it lies: a file is written beside the one that it replaces, and takes its name when all of
-//! it is on the disk.
+//! Changes of a folder that is served as it lies: a file is written beside the one that it replaces, and
+//! takes its name when all of it is on the disk.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -162,7 +162,8 @@ impl FolderWriter {
 }
 
 impl ChangeWriter for FolderWriter {
-    /// One file after the other is seen as it is whole; the folders that have their names are synced at the end.
+    /// One file after the other is seen as it is whole; the folders that have their names are synced at the
+    /// end.
     fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>> {
         let mut touched = Touched::new();
         let sync =

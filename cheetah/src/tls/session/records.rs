@@ -34,8 +34,8 @@ impl Records {
         Ok(Records { sealing, opening, message: SmallVec::new(), kernel })
     }
 
-    /// Takes a record of handshake messages, of which there is but one that a client may send here. Gives whether it asks for
-    /// another key of ours, once it is whole.
+    /// Takes a record of handshake messages, of which there is but one that a client may send here. Gives
+    /// whether it asks for another key of ours, once it is whole.
     pub(super) fn take_key_update(&mut self, content: &[u8]) -> Result<Option<bool>, Alert> {
         if content.is_empty() {
             return Err(Alert::UNEXPECTED_MESSAGE);

@@ -1,4 +1,5 @@
-//! What `rustls` does of a connection's TLS: the handshake, all of it where records are not ours, and handing its secrets over.
+//! What `rustls` does of a connection's TLS: the handshake, all of it where records are not ours, and handing
+//! its secrets over.
 
 use runtime::buffer::{Shared, Slice};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
@@ -35,15 +36,15 @@ fn alert_of(error: &Error) -> Alert {
 impl Session {
     /// Lets `rustls` do what can be done with what has come, and `job` if it gets that far; whether it did.
     pub(super) fn run_rustls(&mut self, tools: &Workspace, job: Job<'_>) -> bool {
-        // Record by record: those behind the handshake are not for it, if they are to be ours. It would take a `KeyUpdate`,
-        // and keep its answer to itself.
+        // Record by record: those behind the handshake are not for it, if they are to be ours. It would take
+        // a `KeyUpdate`, and keep its answer to itself.
         let mut shown = if let Job::None = job { self.show_record() } else { self.shown };
         let mut flight = Vec::new();
         let mut failure = None;
         let mut done = false;
         while let State::Rustls(connection) = &mut self.state {
-            // After an error only what was made of it, which comes before anything is looked at: the same bytes would be taken
-            // for an error again.
+            // After an error only what was made of it, which comes before anything is looked at: the same
+            // bytes would be taken for an error again.
             if failure.is_some() && !connection.wants_write() {
                 break;
             }
@@ -118,8 +119,8 @@ impl Session {
         done
     }
 
-    /// Whether what the server says next is not sealed: at first, and with TLS 1.2 (RFC 5246 section 7.3) until it has heard all of
-    /// the handshake, but where a ticket makes it short.
+    /// Whether what the server says next is not sealed: at first, and with TLS 1.2 (RFC 5246 section 7.3)
+    /// until it has heard all of the handshake, but where a ticket makes it short.
     fn speaks_in_clear(&self) -> bool {
         let State::Rustls(connection) = &self.state else { return false };
         self.out.end() == 0
@@ -128,8 +129,9 @@ impl Session {
                 && connection.handshake_kind() != Some(HandshakeKind::Resumed)
     }
 
-    /// How much of the input `rustls` may look at next: a record more than before, or all, if what follows is none, or not
-    /// yet. It remembers how far it has come, so what it was shown once it is shown until it is done with it.
+    /// How much of the input `rustls` may look at next: a record more than before, or all, if what follows is
+    /// none, or not yet. It remembers how far it has come, so what it was shown once it is shown until it is
+    /// done with it.
     fn show_record(&mut self) -> usize {
         match whole_record(&self.input[self.shown..]) {
             Ok(Some(len)) => {

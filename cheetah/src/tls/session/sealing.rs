@@ -39,8 +39,8 @@ impl Session {
         true
     }
 
-    /// Seals a record of `pieces`, `len` bytes of content, now. `plain_end` is where they end in the stream of responses, if
-    /// that is to be told when the record is acknowledged.
+    /// Seals a record of `pieces`, `len` bytes of content, now. `plain_end` is where they end in the stream
+    /// of responses, if that is to be told when the record is acknowledged.
     pub fn seal(&mut self, tools: &mut Workspace, pieces: &[&[u8]], len: usize, plain_end: Option<u64>) {
         self.sealed += len as u64;
         match &mut self.state {
@@ -71,7 +71,8 @@ impl Session {
     fn seal_ours(&mut self, tools: &Workspace, kind: ContentType, pieces: &[&[u8]], len: usize) {
         let State::Ours(records) = &mut self.state else { return };
         let needed = len + MAX_OVERHEAD;
-        // What is short, as most of what is not a response, takes memory of its own: pooled buffers are of a whole record.
+        // What is short, as most of what is not a response, takes memory of its own: pooled buffers are of a
+        // whole record.
         let pooled = if needed > 2048 { tools.records.take() } else { None };
         let sealed = match pooled {
             Some(mut buffer) => records.sealing.seal(kind, pieces, len, &mut buffer).map(|sealed| {

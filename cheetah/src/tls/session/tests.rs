@@ -81,8 +81,8 @@ fn hear(client: &mut ClientConnection, mut bytes: &[u8]) {
     }
 }
 
-/// In whatever pieces what the client says comes, with what lies behind its handshake at once or later: `rustls` would answer a
-/// `KeyUpdate` by one that whoever takes its secrets over never sees.
+/// In whatever pieces what the client says comes, with what lies behind its handshake at once or later:
+/// `rustls` would answer a `KeyUpdate` by one that whoever takes its secrets over never sees.
 #[test]
 fn what_comes_right_behind_the_handshake() {
     for (piece, updates) in [(usize::MAX, 0), (usize::MAX, 1), (usize::MAX, 20), (1, 3), (100, 3)] {
@@ -145,8 +145,8 @@ fn a_greeting_in_parts() {
     }
 }
 
-/// What belongs elsewhere between two parts of a message ends the handshake with an alert in clear, at whatever point nothing is
-/// sealed yet.
+/// What belongs elsewhere between two parts of a message ends the handshake with an alert in clear, at
+/// whatever point nothing is sealed yet.
 #[test]
 fn between_the_parts_of_a_message() {
     let versions = [(&rustls::version::TLS13, 1), (&rustls::version::TLS12, 1), (&rustls::version::TLS12, 2)];

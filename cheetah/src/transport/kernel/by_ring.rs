@@ -1,15 +1,17 @@
-//! The same connections by io_uring: one call tells the kernel what all of them send, and hears what has come for all of them.
+//! The same connections by io_uring: one call tells the kernel what all of them send, and hears what has come
+//! for all of them.
 //!
 //! ```text
 //!   events ──▶ turns of connections ──▶ a batch of sends ──▶ what became of them ──▶ their next turns ──▶ wait
 //!                                       └──────────── one call, with closes and new waits ───────────┘
 //! ```
 //!
-//! A connection without anything to do has a receive under way that goes on for ever, and no buffer. Where much comes at once
-//! (content of a PUT), or more than the connection takes just then, that receive is cancelled: then the loop waits until there is
-//! something to read, and reads into the buffer that all share. Long stretches that go by reference (`sendfile`, which io_uring
-//! does not have) are written where they stand, too. Everything but connections is the event loop's, as ever: the ring waits
-//! for that as for one of them.
+//! A connection without anything to do has a receive under way that goes on for ever, and no buffer. Where
+//! much comes at once (content of a PUT), or more than the connection takes just then, that receive is
+//! cancelled: then the loop waits until there is something to read, and reads into the buffer that all share.
+//! Long stretches that go by reference (`sendfile`, which io_uring does not have) are written where they
+//! stand, too. Everything but connections is the event loop's, as ever: the ring waits for that as for one of
+//! them.
 //!
 //! A socket is closed, and its number given away, when nothing is under way for it any more.
 
@@ -59,7 +61,8 @@ pub(super) struct Intake {
     sends: bool,
     /// The connection is over, but something is under way.
     pub(super) is_over: bool,
-    /// Bytes that have come before receiving ended, for which there was no room: what comes in one go, 132 KB at most.
+    /// Bytes that have come before receiving ended, for which there was no room: what comes in one go, 132 KB
+    /// at most.
     held: Vec<u8>,
 }
 
@@ -138,7 +141,8 @@ impl ByRing {
         let lacks_room = !connection.writable && connection.has_unsent();
         let Connection { socket, intake, hears_of, .. } = connection;
         if lacks_room && *hears_of == Interest::NONE {
-            // By the event loop, once for all times: what io_uring waits for comes with a peer's FIN as well, again and again.
+            // By the event loop, once for all times: what io_uring waits for comes with a peer's FIN as well,
+            // again and again.
             events.add(socket, token, Interest::WRITE, Trigger::Edge)?;
             *hears_of = Interest::WRITE;
         }
@@ -243,7 +247,8 @@ impl Worker {
         self.by_ring.as_ref().is_some_and(|by_ring| !by_ring.awaits_loop)
     }
 
-    /// Something of a connection has ended, which `note` takes note of; it goes on, or is closed if that says no.
+    /// Something of a connection has ended, which `note` takes note of; it goes on, or is closed if that says
+    /// no.
     fn on_ring(&mut self, key: u32, note: impl FnOnce(&mut Connection, &mut Service) -> bool) {
         let key = key as usize;
         let Some(connection) = self.connections.get_mut(key) else { return };

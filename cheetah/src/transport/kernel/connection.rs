@@ -22,8 +22,8 @@ pub(super) struct Connection {
     pub(super) conn: Channel,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// What raises an event of the loop. Nothing, until there is something to wait for; room to write once there was none, for
-    /// most connections never lack it.
+    /// What raises an event of the loop. Nothing, until there is something to wait for; room to write once
+    /// there was none, for most connections never lack it.
     pub(super) hears_of: Interest,
     /// The peer's FIN is in the socket, perhaps behind data.
     pub(super) end_pending: bool,
@@ -117,7 +117,8 @@ impl Connection {
             } else if self.conn.is_finished() && !unsent && !self.conn.lingers() {
                 return Err(Over);
             } else if self.conn.is_finished() && !unsent && !self.shut_down {
-                // The peer may still be sending: our end first, and what it sends is thrown away until it has seen that.
+                // The peer may still be sending: our end first, and what it sends is thrown away until it has
+                // seen that.
                 count(Quantity::CallsToSend, 1);
                 shutdown(&self.socket, Shutdown::Write).map_err(|_| Over)?;
                 self.shut_down = true;
@@ -147,8 +148,8 @@ impl Connection {
                 Ok(0)
             }
             Ok((n, _)) => {
-                // A short read has emptied the socket: the next bytes raise an event, only a FIN that was announced
-                // already does not.
+                // A short read has emptied the socket: the next bytes raise an event, only a FIN that was
+                // announced already does not.
                 self.readable = n == len || self.end_pending || self.has_mark;
                 self.take(service, &buffer[..n]);
                 Ok(n)

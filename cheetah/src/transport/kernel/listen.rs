@@ -26,9 +26,11 @@ pub fn listener(addr: SocketAddr, shared_port: bool, options: &Options) -> io::R
     if shared_port {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
-    // Responses leave whole anyhow; waiting for more would only delay the last segment. Connections inherit it.
+    // Responses leave whole anyhow; waiting for more would only delay the last segment. Connections inherit
+    // it.
     sockopt::set_tcp_nodelay(&socket, true)?;
-    // A pointer into the stream, not a byte beside it (RFC 6093 section 3.1), as on our own TCP/IP. Inherited, too.
+    // A pointer into the stream, not a byte beside it (RFC 6093 section 3.1), as on our own TCP/IP.
+    // Inherited, too.
     sockopt::set_socket_oobinline(&socket, true)?;
     bind(&socket, &addr)?;
     if options.deferred_accept {
@@ -36,8 +38,8 @@ pub fn listener(addr: SocketAddr, shared_port: bool, options: &Options) -> io::R
     }
     listen(&socket, MAX_BACKLOG)?;
     if options.packet_merging {
-        // What has just come is acknowledged by the answer, from a connection's first request on. Inherited if said after
-        // `listen`, which forgets what was said before.
+        // What has just come is acknowledged by the answer, from a connection's first request on. Inherited
+        // if said after `listen`, which forgets what was said before.
         sockopt::set_tcp_quickack(&socket, false)?;
     }
     Ok(socket)

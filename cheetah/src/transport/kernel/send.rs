@@ -1,5 +1,6 @@
-//! Writing to a socket: short pieces by one `sendmsg` that gathers them, which the kernel copies, long ones by `sendfile`
-//! from the sealed file in memory that they lie in, of which the kernel only refers to the pages.
+//! Writing to a socket: short pieces by one `sendmsg` that gathers them, which the kernel copies, long ones
+//! by `sendfile` from the sealed file in memory that they lie in, of which the kernel only refers to the
+//! pages.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -19,8 +20,8 @@ use crate::service::Service;
 /// Most slices in one `sendmsg`; a response has two to three.
 const MAX_SLICES: usize = 64;
 
-/// Pieces from this length on are passed by reference, where they can be: what that costs (a call of its own, a pipe's
-/// buffers) is less than a copy from here on.
+/// Pieces from this length on are passed by reference, where they can be: what that costs (a call of its own,
+/// a pipe's buffers) is less than a copy from here on.
 const MIN_REFERENCE_BYTES: usize = 32 * 1024;
 
 /// A stretch of a file.
@@ -70,8 +71,9 @@ impl Connection {
                 return Ok(0);
             }
             next => {
-                // Nothing follows but the FIN, which comes with the call right behind this one: let it ride on the last
-                // segment. Or a long piece follows: let this be in one segment with its beginning.
+                // Nothing follows but the FIN, which comes with the call right behind this one: let it ride
+                // on the last segment. Or a long piece follows: let this be in one segment with its
+                // beginning.
                 let more = next.is_some() || self.ends_with(total, service);
                 let more = if more { SendFlags::MORE } else { SendFlags::empty() };
                 let flags = SendFlags::NOSIGNAL | more;
@@ -95,8 +97,8 @@ impl Connection {
         }
     }
 
-    /// Adds what a call would write to a batch: how many bytes, and whether more may ride on the last segment. `None` if it is
-    /// no such call, or there is nothing to hand.
+    /// Adds what a call would write to a batch: how many bytes, and whether more may ride on the last
+    /// segment. `None` if it is no such call, or there is nothing to hand.
     pub(super) fn add_to<'a>(
         &'a self,
         batch: &mut SendBatch<'_, 'a>,

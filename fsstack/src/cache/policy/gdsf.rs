@@ -1,6 +1,7 @@
-//! Greedy dual size with frequency (Cherkasova, 1998): a block's worth is how often it was asked for over how many frames its
-//! file takes, above a level that rises to the worth of what is given up, so that old merits fade. A request is served from
-//! memory only if all blocks of its file are, so a frame of a small file is worth more than one of a large file.
+//! Greedy dual size with frequency (Cherkasova, 1998): a block's worth is how often it was asked for over how
+//! many frames its file takes, above a level that rises to the worth of what is given up, so that old merits
+//! fade. A request is served from memory only if all blocks of its file are, so a frame of a small file is
+//! worth more than one of a large file.
 
 use std::collections::BTreeSet;
 

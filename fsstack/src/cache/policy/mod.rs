@@ -1,7 +1,7 @@
 //! Which block to give up: the application's choice.
 //!
-//! A server knows what the kernel cannot: that a file is sent once from front to back, how much of the cache it would take, or
-//! that two blocks are parts of one page. A policy is told so, and never sees bytes.
+//! A server knows what the kernel cannot: that a file is sent once from front to back, how much of the cache
+//! it would take, or that two blocks are parts of one page. A policy is told so, and never sees bytes.
 //!
 //! | name | gives up | hits, Zipf | and scans |
 //! |---|---|---|---|
@@ -11,8 +11,9 @@
 //! | [`S3Fifo`] | first what was asked for once, but if it had just been given up | 70.9 % | 47.5 % |
 //! | [`Gdsf`] | what is asked for rarely, of files that take much of the cache | 68.9 % | 43.6 % |
 //!
-//! The hits are of a cache of a tenth of 5,000 blocks that are asked for by Zipf's law (exponent 1), and of the same with a reader in
-//! between who goes through blocks that nobody wants again, a third of all accesses (`policy/tests.rs`).
+//! The hits are of a cache of a tenth of 5,000 blocks that are asked for by Zipf's law (exponent 1), and of
+//! the same with a reader in between who goes through blocks that nobody wants again, a third of all accesses
+//! (`policy/tests.rs`).
 //!
 //! One of one's own is [`Policy::filled`], [`Policy::victim`] and, if uses matter, [`Policy::used`].
 
@@ -56,7 +57,8 @@ pub enum Hint {
 }
 
 impl Hint {
-    /// What is to be said of a file of that size in a cache of that size: one of more than half of it would push out too much.
+    /// What is to be said of a file of that size in a cache of that size: one of more than half of it would
+    /// push out too much.
     pub const fn of(owner: u64, cache: u64) -> Hint {
         if owner > cache / 2 { Hint::Once } else { Hint::None }
     }
@@ -71,8 +73,8 @@ pub struct Told {
     pub owner: u64,
     /// Frames that all blocks of the owner would take; at least 1.
     pub owner_frames: u64,
-    /// Frames that go and stay with this one, itself included: more than 1 where a page was read with what it embeds. The
-    /// policy sees one of them, a use of any is a use of that.
+    /// Frames that go and stay with this one, itself included: more than 1 where a page was read with what it
+    /// embeds. The policy sees one of them, a use of any is a use of that.
     pub frames: u64,
     /// What its reader said.
     pub hint: Hint,

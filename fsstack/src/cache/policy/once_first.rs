@@ -1,6 +1,7 @@
-//! What is told to be wanted once, before whatever another policy would give up: a reader of a file that would fill the cache
-//! takes the place of its own blocks, and leaves all others where they are. An eighth of the cache is for such blocks, in the
-//! order in which they came, so that several who read the same file, one a little behind the other, read it once.
+//! What is told to be wanted once, before whatever another policy would give up: a reader of a file that
+//! would fill the cache takes the place of its own blocks, and leaves all others where they are. An eighth of
+//! the cache is for such blocks, in the order in which they came, so that several who read the same file, one
+//! a little behind the other, read it once.
 
 use super::list::FrameList;
 use super::{FrameId, Hint, Policy, Told};

@@ -1,7 +1,7 @@
-//! S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi, 2023): three queues in the order of arrival. What is new passes a small one, a tenth
-//! of the cache; what was used there moves on to the main one, and of the rest only the name is kept for a while (the ghost
-//! queue): what comes back by then goes to the main one at once. The main queue gives a block another turn for each use, up
-//! to three.
+//! S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi, 2023): three queues in the order of arrival. What is new passes a
+//! small one, a tenth of the cache; what was used there moves on to the main one, and of the rest only the
+//! name is kept for a while (the ghost queue): what comes back by then goes to the main one at once. The main
+//! queue gives a block another turn for each use, up to three.
 //!
 //! ```text
 //!                 used twice and more                  used

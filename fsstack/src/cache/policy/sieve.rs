@@ -1,6 +1,7 @@
-//! SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi, 2024): one queue in the order of arrival and a hand that goes from the oldest to
-//! the newest. A use sets a bit; the hand clears bits, moves nothing, and gives up the first block whose bit is clear. What
-//! was used stays where it is, and the hand goes on from there, so newcomers that are never used again go first.
+//! SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi, 2024): one queue in the order of arrival and a hand that goes
+//! from the oldest to the newest. A use sets a bit; the hand clears bits, moves nothing, and gives up the
+//! first block whose bit is clear. What was used stays where it is, and the hand goes on from there, so
+//! newcomers that are never used again go first.
 
 use super::list::FrameList;
 use super::{FrameId, Policy, Told};

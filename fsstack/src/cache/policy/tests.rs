@@ -311,7 +311,8 @@ fn an_application_may_bring_its_own_policy() {
     assert_eq!(hits, [false, false, false, false, true, true, false]);
 }
 
-/// A reader of a file that fills the cache several times takes nothing of what small files have there, whatever the policy.
+/// A reader of a file that fills the cache several times takes nothing of what small files have there,
+/// whatever the policy.
 #[test]
 fn a_file_that_fills_the_cache_leaves_it_as_it_was() {
     for name in PolicyName::ALL {

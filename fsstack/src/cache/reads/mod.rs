@@ -8,12 +8,13 @@
 //!        └── being read already, for another ──────────────────────────▶ Block::Coming
 //! ```
 //!
-//! A [`BlockReader`] belongs to one event loop. Who asks for a block by it and gets [`Block::Coming`] is woken when the block
-//! is there; asking again then goes on from there. What was read for a request is held until [`BlockReader::end`], so a
-//! request that needs several blocks, one after the other, gets on however small the cache is; and a failed read is an
-//! error of those who waited for it, once.
+//! A [`BlockReader`] belongs to one event loop. Who asks for a block by it and gets [`Block::Coming`] is
+//! woken when the block is there; asking again then goes on from there. What was read for a request is held
+//! until [`BlockReader::end`], so a request that needs several blocks, one after the other, gets on however
+//! small the cache is; and a failed read is an error of those who waited for it, once.
 //!
-//! A reader that is [`BlockReader::in_place`] reads itself, and waits: for tools, tests and servers without a loop.
+//! A reader that is [`BlockReader::in_place`] reads itself, and waits: for tools, tests and servers without a
+//! loop.
 
 mod lasting;
 mod order;
@@ -287,8 +288,8 @@ impl BlockPart {
 }
 
 impl ComingPart {
-    /// Whether it is there, or cannot be had: asked for once more by a reader that has it ([`BlockReader::hold`]), it is said
-    /// which.
+    /// Whether it is there, or cannot be had: asked for once more by a reader that has it
+    /// ([`BlockReader::hold`]), it is said which.
     pub fn has_ended(&self) -> bool {
         self.read.has_ended()
     }

@@ -60,7 +60,8 @@ impl Part {
 }
 
 impl ReadOrder {
-    /// An order for block `index` of `source`, which `read` is told of. What is wrong with the place is an error of that.
+    /// An order for block `index` of `source`, which `read` is told of. What is wrong with the place is an
+    /// error of that.
     pub(in crate::cache) fn new(
         cache: Arc<FileCache>,
         source: Arc<dyn BlockSource>,
@@ -86,8 +87,8 @@ impl ReadOrder {
         }
     }
 
-    /// Has the next block read, too, which `read` is told of; if that cannot be done in the same reading, it is an error of
-    /// that.
+    /// Has the next block read, too, which `read` is told of; if that cannot be done in the same reading, it
+    /// is an error of that.
     pub(in crate::cache) fn extend(&mut self, read: BlockRead, room: Room) {
         let Some(last) = self.parts.last_mut() else { return };
         let block_bytes = last.room.bytes().len();
@@ -144,7 +145,8 @@ impl ReadOrder {
         self.parts.len()
     }
 
-    /// Where in the file to go on, and where to put what is there, up to the end of a block: as much of it as comes.
+    /// Where in the file to go on, and where to put what is there, up to the end of a block: as much of it as
+    /// comes.
     pub fn rest(&mut self) -> (u64, &mut [u8]) {
         let (offset, mut rooms) = self.rests();
         // Never empty until the order is done, and then nobody has it.

@@ -299,8 +299,8 @@ fn an_error_is_told_to_who_waited_and_to_nobody_later() {
     assert_eq!(woken.counts(), [1, 1, 1, 0]);
 }
 
-/// Whatever was read for who asks stays, so a chain of blocks is gone through to its end in a cache of one frame, which others
-/// use meanwhile.
+/// Whatever was read for who asks stays, so a chain of blocks is gone through to its end in a cache of one
+/// frame, which others use meanwhile.
 #[test]
 fn a_chain_of_blocks_comes_to_its_end() {
     let (cache, file) = cache(1);
@@ -362,7 +362,8 @@ fn short_reads_go_on_where_they_ended() {
     assert!(here(cache.read(&wanted(file, 0, 1), &source, &reader)).unwrap().bytes() == bytes);
 }
 
-/// A file that has become shorter: its first block has no place any more, and who asks for the second meanwhile hears of it.
+/// A file that has become shorter: its first block has no place any more, and who asks for the second
+/// meanwhile hears of it.
 #[derive(Debug)]
 struct Shrunk {
     file: File,
@@ -414,7 +415,8 @@ fn who_waits_for_what_was_to_be_read_along_hears_that_it_is_not() {
     }
 }
 
-/// What is wanted together is one reading: as far as it is not there, and each block is done when it is there.
+/// What is wanted together is one reading: as far as it is not there, and each block is done when it is
+/// there.
 #[test]
 fn a_run_of_blocks_is_one_reading() {
     let folder = tempfile::tempdir().unwrap();

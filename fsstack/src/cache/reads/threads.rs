@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Threads that read, for all loops of a server. Cheap to clone; they begin with the first order, so that they are confined as
-/// who gives it is, and end with the last clone.
+/// Threads that read, for all loops of a server. Cheap to clone; they begin with the first order, so that
+/// they are confined as who gives it is, and end with the last clone.
 #[derive(Clone, Debug)]
 pub struct ReadThreads {
     count: usize,

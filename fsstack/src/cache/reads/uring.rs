@@ -128,8 +128,9 @@ impl UringQueue {
         };
         drop(buffers);
         let entry = read.user_data(key);
-        // SAFETY: the order owns the buffers, on the heap, and the file. With `rooms` it stays in `under_way`, where nobody
-        // touches it, until the kernel says that it is done with it; and with the ring itself as `drop` sees to.
+        // SAFETY: the order owns the buffers, on the heap, and the file. With `rooms` it stays in
+        // `under_way`, where nobody touches it, until the kernel says that it is done with it; and with the
+        // ring itself as `drop` sees to.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         match pushed {
             Ok(()) => self.untold += 1,

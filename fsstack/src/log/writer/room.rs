@@ -9,14 +9,15 @@ use super::super::superblock::Place;
 use super::super::tree::Tree;
 use super::{Log, MAX_GATHERED_BYTES};
 
-/// What a file takes in a segment beside contents, application area and sums: its inode, name, extent and place in the index.
+/// What a file takes in a segment beside contents, application area and sums: its inode, name, extent and
+/// place in the index.
 const FILE_BYTES: u64 = 160;
 
 impl Log {
-    /// As [`Log::sync`], of a log whose segments are to have no more than `most` bytes together. If they would have more,
-    /// segments without anything live are left out, and what is left of those that are dead for a quarter at least is copied
-    /// together, the emptiest first. That is enough where files take at most three quarters of `most`: who has more removes
-    /// some before.
+    /// As [`Log::sync`], of a log whose segments are to have no more than `most` bytes together. If they
+    /// would have more, segments without anything live are left out, and what is left of those that are dead
+    /// for a quarter at least is copied together, the emptiest first. That is enough where files take at most
+    /// three quarters of `most`: who has more removes some before.
     ///
     /// # Errors
     /// As [`Log::sync`].
@@ -35,8 +36,8 @@ impl Log {
         }
     }
 
-    /// Which segments are to be copied together so that `total` bytes become some less than `most`; `None` if nothing would
-    /// be gained.
+    /// Which segments are to be copied together so that `total` bytes become some less than `most`; `None` if
+    /// nothing would be gained.
     fn choose_emptiest(&mut self, total: u64, most: u64) -> Option<HashSet<u64>> {
         self.unchecked_bytes = 0;
         let live = live_room(&self.tree);

@@ -1,4 +1,5 @@
-//! The writer's segments on the device: where they go, how they get there, and the superblock that names them.
+//! The writer's segments on the device: where they go, how they get there, and the superblock that names
+//! them.
 
 use super::super::error::LogError;
 use super::super::generation::{self, Generation};
@@ -14,8 +15,8 @@ use crate::image::build::{BuildOptions, Builder, Summary};
 use std::sync::Arc;
 
 impl Log {
-    /// The superblock is there: from now on this is the last generation, and segments that were at `places` and that it does
-    /// not name are for whoever still reads them.
+    /// The superblock is there: from now on this is the last generation, and segments that were at `places`
+    /// and that it does not name are for whoever still reads them.
     pub(super) fn next_generation(
         &mut self,
         places: Vec<Place>,

@@ -91,7 +91,8 @@ fn cut_datagrams() -> impl Strategy<Value = Vec<(u32, std::ops::Range<usize>, bo
 }
 
 proptest! {
-    /// Each datagram comes out whole, whatever the order. (And again, should copies of all its fragments follow.)
+    /// Each datagram comes out whole, whatever the order. (And again, should copies of all its fragments
+    /// follow.)
     #[test]
     fn datagrams_come_out_whole(fragments in cut_datagrams()) {
         let mut reassembly = Reassembly::new(1 << 20);

@@ -1,5 +1,5 @@
-//! CUBIC (RFC 9438): between losses the window follows a cubic of time, steep far below the window of the last loss, flat
-//! near it, steep beyond; on paths where Reno would be faster it does as Reno.
+//! CUBIC (RFC 9438): between losses the window follows a cubic of time, steep far below the window of the
+//! last loss, flat near it, steep beyond; on paths where Reno would be faster it does as Reno.
 //!
 //! ```text
 //!   W_cubic(t) = C (t - K)^3 + W_max        C = 0.4 segments/s^3, K = cbrt((W_max - cwnd_epoch) / C)
@@ -136,8 +136,8 @@ impl Cubic {
             self.cwnd = cwnd.max(stage.w_est);
             return;
         }
-        // Sections 4.4 and 4.5: a round trip later the window shall be what the cubic says it is then; no more than half
-        // as much again.
+        // Sections 4.4 and 4.5: a round trip later the window shall be what the cubic says it is then; no
+        // more than half as much again.
         let target =
             stage.w_cubic(elapsed_ms.wrapping_add(ack.srtt_us / 1000), smss).clamp(cwnd, cwnd + cwnd / 2);
         let growth = (((u64::from(target - cwnd) * bytes) << 4) / u64::from(cwnd)) << 12;
@@ -285,7 +285,8 @@ mod tests {
         assert_eq!(cube_root(u64::MAX), 2_642_245);
     }
 
-    /// Against the RFC's formulas in floating point, round by round: the plateau is reached at K, passed after it.
+    /// Against the RFC's formulas in floating point, round by round: the plateau is reached at K, passed
+    /// after it.
     #[test]
     fn the_window_follows_the_cubic_of_time() {
         let rtt_ms = 100;
@@ -305,8 +306,8 @@ mod tests {
         }
     }
 
-    /// Section 4.3: with short round trips Reno would be faster, so it grows by Reno's rule; and from where it was before
-    /// the loss on by a segment a round trip.
+    /// Section 4.3: with short round trips Reno would be faster, so it grows by Reno's rule; and from where
+    /// it was before the loss on by a segment a round trip.
     #[test]
     fn short_round_trips_grow_as_reno() {
         let mut cubic = Cubic::new(1000, 10);

@@ -111,7 +111,8 @@ mod tests {
     use super::*;
     use runtime::time::Instant;
 
-    /// Rounds of `acks` ACKs, a segment each, all with the same round trip; how much each round opened the window.
+    /// Rounds of `acks` ACKs, a segment each, all with the same round trip; how much each round opened the
+    /// window.
     fn rounds(hystart: &mut HyStart, at: &mut u32, rtts_ms: &[u32], acks: u32) -> Vec<Option<u32>> {
         let mut grown = Vec::new();
         for rtt_ms in rtts_ms {

@@ -23,8 +23,8 @@ fn initial_window(smss: u16, segments: u32) -> u32 {
     (segments * smss).min((2 * smss).max(14_600))
 }
 
-/// Whether `flight` bytes make use of `cwnd`. Half of it does in slow start, where it would double anyway before
-/// they came back.
+/// Whether `flight` bytes make use of `cwnd`. Half of it does in slow start, where it would double anyway
+/// before they came back.
 fn window_is_used(cwnd: u32, ssthresh: u32, flight: u32, smss: u32) -> bool {
     if cwnd < ssthresh { flight >= cwnd / 2 } else { flight + 2 * smss >= cwnd }
 }
@@ -44,12 +44,14 @@ pub(crate) struct Acked {
     pub(crate) max: SeqNumber,
 }
 
-/// The window of one connection, in bytes, as events move it. Whatever decides on it, these are all it is told.
+/// The window of one connection, in bytes, as events move it. Whatever decides on it, these are all it is
+/// told.
 pub(crate) trait CongestionControl: fmt::Debug {
     /// cwnd: bytes that may be in the network.
     fn window(&self) -> u32;
 
-    /// Whether `flight` bytes in flight make use of the window; one that is not used is no reason to enlarge it.
+    /// Whether `flight` bytes in flight make use of the window; one that is not used is no reason to enlarge
+    /// it.
     fn is_used(&self, flight: u32) -> bool;
 
     /// Whether the window is far below what stands for the path, and about to double.

@@ -1,10 +1,11 @@
-//! Slow start, congestion avoidance and the window's part in fast recovery: RFC 5681, RFC 6582, with the initial window
-//! of RFC 6928, HyStart++ (RFC 9406) and appropriate byte counting (RFC 3465, with the limit L = 8 of RFC 9406 section 4.2
-//! for unpaced senders: receivers that merge segments acknowledge many at once).
+//! Slow start, congestion avoidance and the window's part in fast recovery: RFC 5681, RFC 6582, with the
+//! initial window of RFC 6928, HyStart++ (RFC 9406) and appropriate byte counting (RFC 3465, with the limit
+//! L = 8 of RFC 9406 section 4.2 for unpaced senders: receivers that merge segments acknowledge many
+//! at once).
 //!
 //! RFC 6582 inflates cwnd by one SMSS per duplicate ACK. Here the duplicate ACKs are taken off "pipe" instead
-//! (`tcp::retransmit`), which is the same inequality with the same numbers, and serves SACK (RFC 6675) too. So
-//! cwnd during recovery is just ssthresh.
+//! (`tcp::retransmit`), which is the same inequality with the same numbers, and serves SACK (RFC 6675) too.
+//! So cwnd during recovery is just ssthresh.
 
 use crate::tcp::congestion::hystart::{self, Growth, HyStart};
 use crate::tcp::congestion::{Acked, CongestionControl, MAX_CWND, initial_window, window_is_used};
@@ -30,8 +31,8 @@ impl NewReno {
         u32::from(self.smss)
     }
 
-    /// RFC 5681 equation 4, in whole segments: what is left of one would never be sent, but have to be acknowledged before
-    /// the window grows.
+    /// RFC 5681 equation 4, in whole segments: what is left of one would never be sent, but have to be
+    /// acknowledged before the window grows.
     fn half_of(&self, flight: u32) -> u32 {
         let half = flight / 2;
         (half - half % self.smss()).max(2 * self.smss())
@@ -85,8 +86,8 @@ impl CongestionControl for NewReno {
         self.cwnd = self.ssthresh.min(flight.max(self.smss()) + self.smss());
     }
 
-    /// RFC 5681 equation 4 and section 3.1: back to one segment. ssthresh is halved only for the first time-out of the same
-    /// data.
+    /// RFC 5681 equation 4 and section 3.1: back to one segment. ssthresh is halved only for the first
+    /// time-out of the same data.
     fn timed_out(&mut self, flight: u32, first: bool) {
         if first {
             self.ssthresh = self.half_of(flight);

@@ -138,7 +138,8 @@ fn time_out_sends_all_again_whose_time_is_over_but_what_is_sacked() {
     assert_eq!(s.hole(), Some((400, 100)));
 }
 
-/// RFC 8985 section 6.3: "the first unacknowledged segment, and those whose time is over"; what was sent just now is not.
+/// RFC 8985 section 6.3: "the first unacknowledged segment, and those whose time is over"; what was sent just
+/// now is not.
 #[test]
 fn a_time_out_spares_what_was_sent_just_now() {
     let mut s = Sender::new(true, 500);

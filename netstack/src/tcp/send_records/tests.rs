@@ -98,7 +98,8 @@ proptest! {
                         ends.push(delivered.end);
                         seen.push((delivered.sent, delivered.resent));
                     });
-                    // A SACKed record stands for the resending of all its parts, so it may only say so too often.
+                    // A SACKed record stands for the resending of all its parts, so it may only say so too
+                    // often.
                     prop_assert!(resent || !any_resent);
                     let mut distinct = expected.clone();
                     distinct.dedup();

@@ -11,7 +11,8 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    /// RFC 9293 section 3.10.7.4, fifth step: "if the ACK acknowledges our FIN, then enter the TIME-WAIT state".
+    /// RFC 9293 section 3.10.7.4, fifth step: "if the ACK acknowledges our FIN, then enter the TIME-WAIT
+    /// state".
     pub(crate) fn fin_acknowledged(self) -> Next {
         Next::TimeWait
     }

@@ -1,5 +1,5 @@
-//! LAST-ACK: the peer closed first and our FIN is out; its acknowledgment ends the connection. The peer is the one that
-//! keeps TIME-WAIT.
+//! LAST-ACK: the peer closed first and our FIN is out; its acknowledgment ends the connection. The peer is
+//! the one that keeps TIME-WAIT.
 
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::Next;
@@ -12,7 +12,8 @@ pub(crate) struct LastAck {
 }
 
 impl LastAck {
-    /// RFC 9293 section 3.10.7.4, fifth step: "if our FIN is now acknowledged, delete the TCB, enter the CLOSED state".
+    /// RFC 9293 section 3.10.7.4, fifth step: "if our FIN is now acknowledged, delete the TCB, enter the
+    /// CLOSED state".
     pub(crate) fn fin_acknowledged(self) -> Next {
         Next::Closed
     }

@@ -1,6 +1,6 @@
-//! The states of a connection (RFC 9293 section 3.3.2), one file each: what a state holds beside the common variables
-//! of the PCB, and where it goes. What all synchronised states do with a segment is in [`synchronized`], in the order of
-//! RFC 9293 section 3.10.7.4.
+//! The states of a connection (RFC 9293 section 3.3.2), one file each: what a state holds beside the common
+//! variables of the PCB, and where it goes. What all synchronised states do with a segment is in
+//! [`synchronized`], in the order of RFC 9293 section 3.10.7.4.
 //!
 //! ```text
 //!                 listener.rs                        (passive opens live in the backlog until their last ACK)
@@ -12,8 +12,9 @@
 //!                                    +--------> CLOSING -----------+
 //! ```
 //!
-//! LISTEN is the listener's, CLOSED is the absence of a PCB ([`closed`]) and TIME-WAIT a compact record: none of the
-//! three is a state of a PCB. (But TIME-WAIT is one where [`crate::stack::Features::time_wait_records`] is off.)
+//! LISTEN is the listener's, CLOSED is the absence of a PCB ([`closed`]) and TIME-WAIT a compact record: none
+//! of the three is a state of a PCB. (But TIME-WAIT is one where
+//! [`crate::stack::Features::time_wait_records`] is off.)
 
 pub(crate) mod close_wait;
 pub(crate) mod closed;

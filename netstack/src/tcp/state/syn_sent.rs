@@ -58,7 +58,8 @@ pub(crate) fn segment_arrives<S: Stream>(
     pcb.snd.wl2 = segment.ack;
     pcb.due.syn = false;
     if !acknowledged {
-        // Simultaneous open: "enter SYN-RECEIVED, form a SYN,ACK segment". SYN_RECEIVED announces no other window.
+        // Simultaneous open: "enter SYN-RECEIVED, form a SYN,ACK segment". SYN_RECEIVED announces no other
+        // window.
         pcb.snd.wl2 = state.iss;
         pcb.state = State::SynReceived(SynReceived);
         pcb.due.syn = true;
@@ -115,11 +116,12 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
     pcb.recovery = LossRecovery::new(pcb.snd.una, pcb.snd.una + 1, pcb.sack_permitted);
 }
 
-/// The least that is believed of a peer's MSS: with less, headers would be all that we send (CVE-2019-11479; Linux has the
-/// same floor, RFC 9293 none).
+/// The least that is believed of a peer's MSS: with less, headers would be all that we send (CVE-2019-11479;
+/// Linux has the same floor, RFC 9293 none).
 pub(crate) const MIN_MSS: u16 = 48;
 
-/// The peer's MSS option: 536 without one (RFC 9293 section 3.7.1), and not so small that it becomes a burden.
+/// The peer's MSS option: 536 without one (RFC 9293 section 3.7.1), and not so small that it becomes a
+/// burden.
 pub(crate) fn effective_mss(offered: Option<u16>) -> u16 {
     offered.unwrap_or(536).max(MIN_MSS)
 }

@@ -1,5 +1,6 @@
-//! What SYN-RECEIVED and all synchronised states do with a segment: RFC 9293 section 3.10.7.4, its steps in its order,
-//! with RFC 5961 (resets, SYNs and ACKs out of nowhere) and RFC 7323 (timestamps) where they belong.
+//! What SYN-RECEIVED and all synchronised states do with a segment: RFC 9293 section 3.10.7.4, its steps in
+//! its order, with RFC 5961 (resets, SYNs and ACKs out of nowhere) and RFC 7323 (timestamps) where they
+//! belong.
 
 use std::time::Duration;
 
@@ -69,7 +70,8 @@ pub(crate) fn segment_arrives<S: Stream>(
         }
         our_syn_is_acknowledged(pcb, now, segment, stream);
     }
-    // RFC 5961 section 5.2: only ACKs in [SND.UNA - MAX.SND.WND, SND.NXT] count; others are answered, and dropped.
+    // RFC 5961 section 5.2: only ACKs in [SND.UNA - MAX.SND.WND, SND.NXT] count; others are answered, and
+    // dropped.
     if segment.ack.gt(pcb.snd.max) || segment.ack.lt(pcb.snd.una - pcb.snd.max_wnd) {
         pcb.challenge(now);
         return Disposition::Continue;
@@ -94,7 +96,8 @@ fn is_acceptable(pcb: &Pcb, segment: &Segment<'_>) -> bool {
     match (len, window) {
         (0, 0) => segment.seq == nxt,
         (0, _) => segment.seq.in_window(nxt, window),
-        // "If the RCV.WND is zero, special allowance should be made to accept valid ACKs": the text is dropped later.
+        // "If the RCV.WND is zero, special allowance should be made to accept valid ACKs": the text is
+        // dropped later.
         (_, 0) => segment.seq == nxt,
         (_, _) => {
             segment.seq.in_window(nxt, window) || (segment.end() - 1).in_window(nxt, window) || {
@@ -132,9 +135,9 @@ fn update_ts_recent(pcb: &mut Pcb, segment: &Segment<'_>) {
     }
 }
 
-/// "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". At once if it carries
-/// something (the peer may have lost our ACK), but a bare ACK only now and then: two ends that disagree would answer each
-/// other for ever.
+/// "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". At once if it
+/// carries something (the peer may have lost our ACK), but a bare ACK only now and then: two ends that
+/// disagree would answer each other for ever.
 fn refuse(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>) {
     let text_end = segment.seq + segment.payload.len() as u32;
     if !segment.payload.is_empty() && text_end.le(pcb.rcv.nxt) {
@@ -182,7 +185,8 @@ fn acknowledgment<S: Stream>(
     let next = if advanced {
         advance(pcb, now, segment, &news, stream, config)
     } else {
-        // RFC 5681 section 2: the definition of a duplicate ACK. With SACK, what counts is the news that it brings.
+        // RFC 5681 section 2: the definition of a duplicate ACK. With SACK, what counts is the news that it
+        // brings.
         let duplicate = !pcb.sack_permitted && segment.is_empty() && ack == una && !window_changed;
         if duplicate && pcb.snd.max != una && pcb.recovery.duplicate(&view) == Verdict::EnteredFast {
             pcb.enter_recovery(flight);
@@ -280,7 +284,8 @@ fn advance<S: Stream>(
 
     let view = pcb.view(now);
     match pcb.recovery.advanced(&view, acked) {
-        // With SACK the window is what pipe kept to all the while: there is no burst to prevent (RFC 6675 section 5.1).
+        // With SACK the window is what pipe kept to all the while: there is no burst to prevent (RFC 6675
+        // section 5.1).
         Verdict::Recovered(Phase::Fast) if pcb.sack_permitted => {}
         Verdict::Recovered(Phase::Fast) => pcb.congestion.leave_recovery(pcb.snd.max - ack),
         Verdict::PartialAck if pcb.recovery.phase() == Phase::Fast => {}
@@ -301,8 +306,8 @@ fn advance<S: Stream>(
     if fin_acked { pcb.state.fin_acknowledged() } else { Next::State(pcb.state) }
 }
 
-/// RFC 6298 section 3: a sample a round trip, of what was sent but once; from the timestamp that comes back (RFC 7323
-/// section 4) where something was sent twice.
+/// RFC 6298 section 3: a sample a round trip, of what was sent but once; from the timestamp that comes back
+/// (RFC 7323 section 4) where something was sent twice.
 fn take_rtt_sample(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>, news: &News, config: &Config) {
     if let Some(rtt_us) = news.rtt_us {
         if segment.ack.gt(pcb.snd.timed_until) {
@@ -318,8 +323,8 @@ fn take_rtt_sample(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>, news: &Ne
     }
 }
 
-/// How long ago the segment was sent that this one answers, by its timestamps. An echo that we cannot have sent within a
-/// minute is none.
+/// How long ago the segment was sent that this one answers, by its timestamps. An echo that we cannot have
+/// sent within a minute is none.
 fn echo_age_ms(pcb: &Pcb, now: Instant, segment: &Segment<'_>) -> Option<u32> {
     let timestamps = segment.options.timestamps.filter(|_| pcb.timestamps.enabled)?;
     Some(pcb.timestamps.value(now).wrapping_sub(timestamps.echo_reply)).filter(|&age_ms| age_ms < 60_000)
@@ -331,8 +336,8 @@ fn echoed_at(pcb: &Pcb, now: Instant, segment: &Segment<'_>) -> Option<Micros> {
     Some(Micros((sent_ms * 1000 + 999) as u32))
 }
 
-/// RFC 9293 section 3.10.7.4: "if SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set SND.WND".
-/// Whether the window changed.
+/// RFC 9293 section 3.10.7.4: "if SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set
+/// SND.WND". Whether the window changed.
 fn update_send_window(pcb: &mut Pcb, segment: &Segment<'_>) -> bool {
     let fresh = pcb.snd.wl1.lt(segment.seq) || (pcb.snd.wl1 == segment.seq && pcb.snd.wl2.le(segment.ack));
     if !fresh || segment.ack.lt(pcb.snd.una) {
@@ -365,8 +370,8 @@ pub(crate) fn text_and_fin<S: Stream>(
         return Disposition::Continue;
     }
     if !pcb.state.may_receive() {
-        // CLOSE-WAIT and later: "this should not occur, since a FIN has been received"; a retransmitted FIN is
-        // acknowledged.
+        // CLOSE-WAIT and later: "this should not occur, since a FIN has been received"; a retransmitted FIN
+        // is acknowledged.
         pcb.due.ack_now = true;
         return Disposition::Continue;
     }

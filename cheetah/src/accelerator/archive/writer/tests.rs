@@ -179,8 +179,8 @@ fn the_image_gets_no_longer_than_it_may_and_what_is_used_stays() {
     let (cache, archivist) = open(&path);
     let key = |number: usize| format!("ph\0/{number}").into_bytes();
     let one = 1 << 20;
-    // Twice as much as there is room for, as much at once as a commit does not wait for; the first is asked for again and
-    // again.
+    // Twice as much as there is room for, as much at once as a commit does not wait for; the first is asked
+    // for again and again.
     for numbers in (0..128).collect::<Vec<usize>>().chunks(8) {
         for &number in numbers {
             cache.put(&key(number), object(&key(number), &noise(one, number as u64), FRESH, &[], 1000));
