@@ -45,6 +45,10 @@ fn no_polynomials() {
         with("in x; gfmul128 y, y, h; xor y, y, x; out y; export y"),
         with("state n: u128; in x; gfmul128 y, y, h; xor y, y, x; xor n, n, y; export n"),
         with("state n: u64; in x; gfmul128 y, y, h; xor y, y, x; trunc l, y; xor n, n, l; export n"),
+        // At one half of it alone, before it moves on.
+        with(
+            "state n: u64; in x; trunc l, y; xor n, n, l; gfmul128 y, y, h; xor y, y, x; export n; export y",
+        ),
         with(
             "state n: u64; in x; gfmul128 y, y, h; xor y, y, x; shr u, y, 64; trunc l, u; xor n, n, l; export n",
         ),

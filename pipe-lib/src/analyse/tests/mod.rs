@@ -33,6 +33,8 @@ fn classes(body: &str, expected: &[&str]) {
 fn reductions() {
     classes("u16be { state s: u16 = 0; in x; addc s, s, x; export s }", &["reduction by addc"]);
     classes("u8 { state s: u8 = 0; in x; max s, x, s; export s }", &["reduction by max"]);
+    classes("u8 { state s: u8; in x; mov s, 0; export s }", &["reduction by and"]);
+    classes("u8 { state s: u8; in x; mov s, 0xff; export s }", &["reduction by or"]);
     // Twice through the same operation; by subtraction; by complement.
     classes("u8 { state s: u8 = 0; in x; add s, s, x; add s, s, 1; export s }", &["reduction by add"]);
     classes("u8 { state s: u8 = 0; in x; sub s, s, x; export s }", &["reduction by add"]);
@@ -191,6 +193,23 @@ fn places_without_states() {
         "u8 { state n: u64; in x; zext w, x; add n, n, w; export n }",
     ] {
         assert!(!facts(body).0.positional, "{body}");
+    }
+}
+
+/// Results that take turns, up to as many as are told apart.
+#[test]
+fn results_take_turns_up_to_sixteen() {
+    for turns in [2, 16, 17] {
+        let states: String = (1..=turns).map(|turn| format!("state s{turn}: u8; ")).collect();
+        let moved: String = (2..=turns).rev().map(|turn| format!("mov s{turn}, s{}; ", turn - 1)).collect();
+        let (facts, _) =
+            facts(&format!("u8 {{ {states} in x; add y, s{turns}, x; {moved} mov s1, y; export s1 }}"));
+        assert_eq!(
+            facts.states[0].class.name() == "serial",
+            turns == 17,
+            "{turns}: {}",
+            facts.states[0].class
+        );
     }
 }
 

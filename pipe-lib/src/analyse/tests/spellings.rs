@@ -142,6 +142,10 @@ fn crcs() {
         1,
     );
     assert_eq!(class_of(&seven), "linear (a map of bits over GF(2))");
+    // Of what is left of a word.
+    let masked = bitwise("and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m")
+        .replace("zext w, x;", "and y, x, 0x0f; zext w, y;");
+    assert_eq!(class_of(&masked), C);
     // With a constant beside.
     let complemented = bitwise("and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m")
         .replace(" export", " xor c, c, 5; export");
