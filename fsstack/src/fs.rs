@@ -234,6 +234,17 @@ impl Image {
         Ok(bytes)
     }
 
+    /// Takes the contents of files to the cache, if they are read by way of one, of an image that was just
+    /// written: `bytes` are all of it. Not if so much would push others out.
+    pub(crate) fn keep(&self, bytes: &[u8], is_wanted: impl Fn(Inode<'_>) -> bool) {
+        for inode in self.inodes().filter(|&inode| inode.is_file() && is_wanted(inode)) {
+            for extent in inode.extents() {
+                let owner = (inode.id.0.into(), inode.size());
+                self.data.keep((extent.offset, extent.len), owner, bytes);
+            }
+        }
+    }
+
     fn aux_is_checked(&self, id: InodeId) -> bool {
         self.aux_checked[id.index() / 64].load(Ordering::Relaxed) >> (id.0 % 64) & 1 == 1
     }

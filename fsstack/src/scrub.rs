@@ -117,7 +117,7 @@ impl Part {
     /// Says of each damage which files it is in, if the tables can still be read.
     fn name(&self, damages: &mut [BadImage]) {
         let options = OpenOptions { access: Access::Blocks, ..OpenOptions::default() };
-        let Ok(image) = Image::from_device(self.device.again(), &options) else { return };
+        let Ok(image) = Image::from_device(self.device.window_again(), &options) else { return };
         for bad in damages {
             let page = bad.offset..bad.offset + PAGE_BYTES;
             let is_in = |start: u64, len: u64| start < page.end && page.start < start + len;

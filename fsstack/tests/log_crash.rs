@@ -3,11 +3,12 @@
 
 mod common;
 
-use common::crash::{Recorder, State, Step, bytes, crash, done, state};
+use common::crash::{Recorder, State, Step, bytes, crash, done, sound_state, state};
+use common::script::{Op, apply, parse};
 use fsstack::OpenOptions;
 use fsstack::device::{Device, DeviceMut, FileDevice};
 use fsstack::image::build::Mtime;
-use fsstack::log::{Contents, Generation, Log, LogError, Posix};
+use fsstack::log::{Contents, Generation, Log, LogError, Posix, Progress, Syncing};
 use runtime::buffer::{Shared, Slice};
 use std::fs::{self, File};
 use std::io;
@@ -95,6 +96,72 @@ fn after_a_crash_at_any_write_the_state_is_that_before_a_commit_or_after_it() {
         }
     }
     assert!(before > 50 && after > 10, "{before} {after}");
+}
+
+/// Changes of every kind, each of which begins a sync, while the one before is on its way; gives the state
+/// after each change.
+fn begun_workload(path: &Path, steps: &Arc<Mutex<Vec<Step>>>) -> Vec<State> {
+    let file = Arc::new(File::options().read(true).write(true).open(path).unwrap());
+    let device = Recorder::new(FileDevice::from(Arc::clone(&file)), steps);
+    let mut log = Log::on(file, Box::new(device), &OpenOptions::default()).unwrap();
+    let ops = parse(include_str!("workloads/killed.txt"));
+    let mut states = vec![state(&log.snapshot())];
+    let mut begun: Vec<Syncing<usize>> = Vec::new();
+    for round in 0..3 {
+        for (salt, op) in ops.iter().filter(|op| !matches!(op, Op::Compact | Op::Sync)).enumerate() {
+            if apply(&mut log, op, round * 100 + salt as u8).is_err() {
+                continue;
+            }
+            states.push(state(&log.latest()));
+            begun.push(log.begin_sync(states.len() - 1));
+            // Some of the time it is looked at by the way, now and then waited for.
+            if salt % 7 == 6 {
+                let (_, there) = log.wait_for(begun.remove(0)).unwrap();
+                steps.lock().unwrap().push(Step::Done(there));
+            }
+            for syncing in std::mem::take(&mut begun) {
+                match log.progress(syncing).unwrap() {
+                    Progress::Durable(_, there) => steps.lock().unwrap().push(Step::Done(there)),
+                    Progress::Going(going) => begun.push(going),
+                }
+            }
+        }
+    }
+    for syncing in begun {
+        let (_, there) = log.wait_for(syncing).unwrap();
+        steps.lock().unwrap().push(Step::Done(there));
+    }
+    states
+}
+
+#[test]
+fn after_a_crash_while_syncs_are_on_their_way_the_state_is_that_of_one_of_them_or_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    drop(Log::create(&path, &OpenOptions::default()).unwrap());
+    let empty = fs::read(&path).unwrap();
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let states = begun_workload(&path, &steps);
+    let steps = steps.lock().unwrap();
+    assert_eq!(done(&steps), states.len() - 1, "all are durable in the end");
+    let crashed = folder.path().join("b.img");
+    let (mut there, mut ahead) = (0, 0);
+    for at in 0..=steps.len() {
+        let done = done(&steps[..at]);
+        for seed in 0..4u64 {
+            let image = crash(&empty, &steps[..at], seed * 0x9e37_79b9 + at as u64, seed == 0);
+            fs::write(&crashed, image).unwrap();
+            let place = format!("crash at step {at} of {}, seed {seed}", steps.len());
+            let found = sound_state(&crashed, &place);
+            if found == states[done] {
+                there += 1;
+            } else {
+                assert!(states[done..].contains(&found), "{place}: no state from {done} on");
+                ahead += 1;
+            }
+        }
+    }
+    assert!(there > 20 && ahead > 10, "{there} {ahead}");
 }
 
 /// Writes to a file as long as there is room for that.

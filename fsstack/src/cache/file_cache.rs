@@ -234,6 +234,29 @@ impl FileCache {
         }
     }
 
+    /// Takes a block that was just written, if it is not there and a frame can be had: who asks for it reads
+    /// nothing. In what is left of the frame are zeros.
+    pub(crate) fn keep(&self, file: FileNumber, index: u64, (owner, owner_bytes): (u64, u64), bytes: &[u8]) {
+        let asker = Asker { owner, owner_bytes, hint: Hint::of(owner_bytes, self.bytes) };
+        let id = BlockId { file, index };
+        let mut state = self.lock();
+        if state.cache.contains(id) {
+            return;
+        }
+        let Lookup::Missing(mut fill) = state.cache.lookup_for(id, asker) else { return };
+        // Nobody else has the frame until it is full.
+        drop(state);
+        let (block, rest) = fill.buffer_to_fill().split_at_mut(bytes.len().min(BLOCK_BYTES));
+        block.copy_from_slice(&bytes[..block.len()]);
+        rest.fill(0);
+        self.lock().cache.complete(fill);
+    }
+
+    /// So many bytes may be taken to it at once without asking: others would have to go for more.
+    pub(crate) fn is_small(&self, bytes: u64) -> bool {
+        bytes <= self.bytes / RUN_PART
+    }
+
     /// Takes what was read to a frame.
     pub(super) fn complete(&self, fill: Fill<BlockId>) -> Shared {
         let mut state = self.lock();

@@ -31,7 +31,7 @@ impl FileDevice {
     }
 
     /// The same once more, which does not keep others from it.
-    pub(crate) fn again(&self) -> FileDevice {
+    pub(crate) fn window_again(&self) -> FileDevice {
         let FileDevice { file, base, window_bytes, _pin } = self;
         FileDevice { file: Arc::clone(file), base: *base, window_bytes: *window_bytes, _pin: None }
     }
@@ -113,5 +113,14 @@ impl DeviceMut for FileDevice {
             self.file.set_len(end)?;
         }
         Ok(())
+    }
+
+    fn again(&self) -> Option<Box<dyn DeviceMut + Send>> {
+        Some(Box::new(self.window_again()))
+    }
+
+    fn whole_file(&self) -> Option<Arc<File>> {
+        let is_whole = self.base == 0 && self.window_bytes.is_none();
+        is_whole.then(|| Arc::clone(&self.file))
     }
 }

@@ -4,15 +4,19 @@
 
 mod atomic_file;
 mod file;
+mod going;
 mod lock;
 mod memory;
 
 pub use atomic_file::AtomicFile;
 pub use file::FileDevice;
+pub(crate) use going::{Going, Sealed, Sealer, SealingBlock};
 pub use lock::RangeLock;
 pub use memory::MemoryDevice;
 
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 /// Something that holds bytes and can be read at any offset.
 pub trait Device {
@@ -60,5 +64,17 @@ pub trait DeviceMut: Device {
     fn cut(&mut self, len: u64) -> io::Result<()> {
         let _ = len;
         Ok(())
+    }
+
+    /// The same device once more, to be flushed by a thread while this one is used; `None` if there is no
+    /// other way to it: then who syncs it waits.
+    fn again(&self) -> Option<Box<dyn DeviceMut + Send>> {
+        None
+    }
+
+    /// The file that it is all of, if what is written to that needs nobody else's notice: then the system is
+    /// told to flush it.
+    fn whole_file(&self) -> Option<Arc<File>> {
+        None
     }
 }

@@ -210,6 +210,22 @@ impl Data {
         Ok(Data { bytes: Shared::from_owner(map), kind: Kind::Mapped(file) })
     }
 
+    /// Takes what `owner` has from `offset` on to the cache, out of the bytes of the whole image.
+    pub(super) fn keep(&self, (offset, len): (u64, u64), owner: (u64, u64), image: &[u8]) {
+        let Kind::Blocks(blocks, _) = &self.kind else { return };
+        let block_bytes = blocks.cache.block_bytes() as u64;
+        if len == 0 || !blocks.cache.is_small(image.len() as u64) {
+            return;
+        }
+        for index in offset / block_bytes..(offset + len).div_ceil(block_bytes) {
+            let start = (index * block_bytes) as usize;
+            let end = image.len().min(start + block_bytes as usize);
+            if let Some(block) = image.get(start..end) {
+                blocks.cache.keep(blocks.number, index, owner, block);
+            }
+        }
+    }
+
     pub(super) fn is_mapped(&self) -> bool {
         matches!(self.kind, Kind::Mapped(_))
     }

@@ -40,6 +40,15 @@ impl Changes {
         self.removed.is_empty() && self.changed.is_empty() && self.posix.is_empty()
     }
 
+    /// Bytes of contents that the changed files have in memory.
+    pub(super) fn memory_bytes(&self, tree: &Tree) -> u64 {
+        let runs = self.changed.keys().filter_map(|path| match tree.node(path) {
+            Some(Node::Runs(runs)) => Some(runs.memory_bytes()),
+            _ => None,
+        });
+        runs.sum()
+    }
+
     /// What of `tree` no packed image has.
     pub(super) fn beside_packed(tree: &Tree) -> Changes {
         let mut changes = Changes::default();
@@ -221,18 +230,23 @@ pub(super) struct Replacements {
 }
 
 impl Replacements {
-    pub(super) fn apply(self, segment: &Arc<Segment>, tree: &mut Tree) -> Result<(), LogError> {
-        for (path, replaced) in self.replaced {
-            let node = match replaced {
-                Replaced::Whole(id) => Node::Whole(Blob { segment: Arc::clone(segment), id }),
-                Replaced::Runs(mut runs, stored) => {
-                    for (offset, run) in stored {
-                        let blob = Blob { segment: Arc::clone(segment), id: run.id };
-                        runs.lay(offset, Run { len: run.len, source: Source::Stored(blob, run.at) });
-                    }
-                    Node::Runs(Arc::new(runs))
+    /// What stands at which path then.
+    pub(super) fn nodes(self, segment: &Arc<Segment>) -> Vec<(Arc<[u8]>, Node)> {
+        let node = |replaced| match replaced {
+            Replaced::Whole(id) => Node::Whole(Blob { segment: Arc::clone(segment), id }),
+            Replaced::Runs(mut runs, stored) => {
+                for (offset, run) in stored {
+                    let blob = Blob { segment: Arc::clone(segment), id: run.id };
+                    runs.lay(offset, Run { len: run.len, source: Source::Stored(blob, run.at) });
                 }
-            };
+                Node::Runs(Arc::new(runs))
+            }
+        };
+        self.replaced.into_iter().map(|(path, replaced)| (path, node(replaced))).collect()
+    }
+
+    pub(super) fn apply(self, segment: &Arc<Segment>, tree: &mut Tree) -> Result<(), LogError> {
+        for (path, node) in self.nodes(segment) {
             tree.update(path, node)?;
         }
         Ok(())

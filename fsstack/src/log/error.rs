@@ -81,6 +81,8 @@ pub enum LogError {
     Read(ReadError),
     /// A superblock could not be written, and nobody knows whether it was: open the log anew.
     Lost,
+    /// The changes were taken back before they were durable.
+    Reverted,
 }
 
 impl fmt::Display for LogError {
@@ -96,6 +98,7 @@ impl fmt::Display for LogError {
             LogError::Lost => {
                 f.write_str("whether the last changes were written is not known: open the image again")
             }
+            LogError::Reverted => f.write_str("the changes were taken back before they were durable"),
         }
     }
 }

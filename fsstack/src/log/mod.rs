@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`Generation::open`] reads logs and plain images alike. [`Log`] writes: changes are done in memory and
-//! wait for nothing; [`Log::sync`] makes all of them durable at once, or none. Its owner decides by
-//! [`policy`].
+//! wait for nothing; [`Log::sync`] makes all of them durable at once, or none, and waits for the disk, as
+//! [`Log::begin_sync`] does not. Its owner decides by [`policy`].
 
 use crate::device::FileDevice;
 use crate::fs::OpenError;
@@ -21,6 +21,7 @@ mod commit;
 mod error;
 pub(crate) mod generation;
 mod journal;
+mod moved;
 mod node;
 mod pack;
 pub mod policy;
@@ -38,7 +39,7 @@ pub use node::Contents;
 pub use posix::{MODE_BITS, Posix, Special, TARGET_MAX_BYTES};
 pub use segment::SegmentKind;
 pub use usage::Usage;
-pub use writer::{Log, Receipt};
+pub use writer::{Log, NotSynced, Progress, Receipt, Syncing};
 
 /// What tells one state of an image from the next: which file has its name, and the generation of a log, or
 /// when a plain one was written.

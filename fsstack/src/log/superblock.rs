@@ -84,6 +84,11 @@ impl Superblock {
         self.segments.iter().map(|place| place.len).sum()
     }
 
+    /// How many bytes it has.
+    pub(super) fn encoded_bytes(&self) -> u64 {
+        (OFF_SEGMENTS + self.segments.len() * SEGMENT_BYTES) as u64
+    }
+
     /// Its bytes. There are no more than [`MAX_SEGMENTS`] segments.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut block = vec![0; OFF_SEGMENTS + self.segments.len() * SEGMENT_BYTES];

@@ -1,8 +1,10 @@
 //! The one writer of a log.
 
 mod changes;
+mod flight;
 mod room;
 mod segments;
+mod syncing;
 
 use super::commit::{self, Changes, LinkTeller, SegmentBuilder};
 use super::error::LogError;
@@ -14,16 +16,20 @@ use super::segment::{Segment, SegmentKind};
 use super::superblock::{FIRST_SEGMENT, MAX_SEGMENTS, Place, Superblock};
 use super::tree::Tree;
 use super::usage::{Usage, usage};
-use crate::device::{AtomicFile, Device, DeviceMut, FileDevice, RangeLock};
+use crate::device::{AtomicFile, Device, DeviceMut, FileDevice, Going, RangeLock, Sealer};
 use crate::format::layout::BLOCK_BYTES;
 use crate::format::sums::crc32c;
 use crate::fs::{Image, OpenOptions};
-use crate::image::build::{BuildError, Summary};
+use crate::image::build::Summary;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Weak};
+
+use flight::Flight;
+use syncing::Wanted;
+pub use syncing::{NotSynced, Progress, Syncing};
 
 /// With more segments than this, small ones are copied together.
 const MANY_SEGMENTS: usize = 96;
@@ -40,6 +46,8 @@ pub struct Receipt(u64);
 
 /// A log that is open for changes, by this process alone. See [`crate::log`].
 pub struct Log {
+    /// A commit that is on its way. Before the rest: let go of, it is waited for.
+    flight: Option<(Going, Flight)>,
     file: Arc<File>,
     device: Box<dyn DeviceMut + Send>,
     _writer: Option<RangeLock>,
@@ -64,6 +72,11 @@ pub struct Log {
     unchecked_bytes: u64,
     dropped_segments: u64,
     is_lost: bool,
+    /// Who writes superblocks, once somebody asked for that without waiting.
+    sealer: Option<Sealer>,
+    wanted: Wanted,
+    /// The next commit says everything: `changes` are not all since the last generation.
+    tells_all: bool,
 }
 
 impl std::fmt::Debug for Log {
@@ -181,6 +194,10 @@ impl Log {
             unchecked_bytes: 0,
             dropped_segments: 0,
             is_lost: false,
+            flight: None,
+            sealer: None,
+            wanted: Wanted::default(),
+            tells_all: false,
         })
     }
 
@@ -224,13 +241,20 @@ impl Log {
         self.dropped_segments
     }
 
-    /// Forgets all changes since the last commit.
+    /// Forgets all changes since the last commit, or since the one that is on its way was begun. Syncs of
+    /// what is forgotten fail.
     pub fn revert(&mut self) {
-        self.tree = self.committed.tree.clone();
+        self.tree = self.base().clone();
         self.changes = Changes::default();
         self.memory_bytes = 0;
         self.retire_staged(|_| true);
-        self.durable = self.change;
+        if let Some((_, flight)) = &self.flight {
+            self.wanted.fail_behind(flight.change(), LogError::Reverted);
+        } else {
+            self.tells_all = false;
+            self.durable = self.change;
+            self.wanted.fail(LogError::Reverted);
+        }
     }
 
     /// Makes all changes durable, at once or not at all, and gives the number of the generation that has
@@ -240,17 +264,22 @@ impl Log {
     /// What the device says. The changes are in memory still, to be tried again or reverted, unless
     /// [`LogError::Lost`].
     pub fn sync(&mut self) -> Result<u64, LogError> {
+        self.settle();
         if self.is_lost {
             return Err(LogError::Lost);
         }
-        if self.changes.is_empty() && self.staged.is_empty() {
-            return Ok(self.superblock.generation);
+        if self.has_nothing_to_commit() {
+            self.durable = self.change;
+        } else {
+            let going = self.choose_to_gather();
+            self.commit(going)?;
         }
-        if self.staged.len() >= MANY_SEGMENTS {
-            self.drop_dead_staged();
-        }
-        let going = self.choose_to_gather();
-        self.commit(going)
+        self.tell_durable();
+        Ok(self.superblock.generation)
+    }
+
+    fn has_nothing_to_commit(&self) -> bool {
+        self.changes.is_empty() && self.staged.is_empty() && !self.tells_all
     }
 
     /// Packs the tree into one segment (modes, owners and what is no file into another), and gives back the
@@ -260,6 +289,7 @@ impl Log {
     /// # Errors
     /// What the device says, or whoever's contents cannot be read.
     pub fn compact(&mut self, paths: &[Vec<u8>]) -> Result<Summary, LogError> {
+        self.settle();
         if self.is_lost {
             return Err(LogError::Lost);
         }
@@ -294,7 +324,9 @@ impl Log {
         })?;
         self.tree = self.committed.tree.clone();
         self.changes = Changes::default();
+        self.tells_all = false;
         (self.memory_bytes, self.durable) = (0, self.change);
+        self.tell_durable();
         self.retire_staged(|_| true);
         self.reclaim()?;
         Ok(summary)
@@ -383,7 +415,13 @@ impl Log {
 
     /// Whether the next commit may have one more segment of contents beside its own.
     fn has_room_to_stage(&self) -> bool {
-        self.superblock.segments.len() + self.staged.len() + 2 <= MAX_SEGMENTS
+        let begun = self.flight.as_ref().map_or(0, |(_, flight)| flight.places().count());
+        self.superblock.segments.len() + begun + self.staged.len() + 2 <= MAX_SEGMENTS
+    }
+
+    /// What the next commit's changes are changes of.
+    fn base(&self) -> &Tree {
+        self.flight.as_ref().map_or(&self.committed.tree, |(_, flight)| flight.tree())
     }
 
     /// Leaves out the segments of contents that no superblock names yet and of which nothing is in the tree.
@@ -401,6 +439,9 @@ impl Log {
     /// Which segments are to be copied together in the next commit, or `None` if its journal says only what
     /// is new.
     fn choose_to_gather(&mut self) -> Option<HashSet<u64>> {
+        if self.staged.len() >= MANY_SEGMENTS {
+            self.drop_dead_staged();
+        }
         let many = self.superblock.segments.len() + self.staged.len() >= MANY_SEGMENTS;
         let total = self.superblock.total_bytes();
         if !many && self.unchecked_bytes < MIN_DEAD_BYTES.max(total / 4) {
@@ -431,66 +472,6 @@ impl Log {
             .collect();
         // Nothing gained by copying one into another.
         (going.len() > 1).then_some(going)
-    }
-
-    /// Writes what changed, or with `going` all that is not as it was packed, and without those segments.
-    fn commit(&mut self, going: Option<HashSet<u64>>) -> Result<u64, LogError> {
-        let packed_place =
-            self.superblock.segments.first().filter(|place| place.kind == SegmentKind::Packed).copied();
-        let live = going.as_ref().map(|_| commit::live_bytes(&self.tree));
-        let whole_again = going.is_some();
-        let going = going.unwrap_or_default();
-        let stays = |number: u64| {
-            live.as_ref().is_none_or(|live| live.contains_key(&number)) && !going.contains(&number)
-        };
-        let packed_place = packed_place.filter(|place| stays(place.number));
-        let everything = whole_again.then(|| {
-            let packed = packed_place.and_then(|_| self.committed.segments.first());
-            Changes::between(packed.map(|segment| &**segment), &self.tree)
-        });
-        let changes = everything.as_ref().unwrap_or(&self.changes);
-        let old: HashSet<u64> = self.superblock.segments.iter().map(|place| place.number).collect();
-
-        let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
-        let journal = commit::tell((&self.tree, changes), &mut builder, &going, &old)?;
-        let (bytes, replacements) = builder.finish(Some(journal))?;
-
-        let mut segments = Vec::new();
-        for place in self.superblock.segments.iter().filter(|place| stays(place.number)) {
-            let is_packed = packed_place.is_some_and(|packed| packed.number == place.number);
-            let kind = if everything.is_some() && !is_packed { SegmentKind::Contents } else { place.kind };
-            segments.push(Place { kind, ..*place });
-        }
-        segments.extend(self.staged.iter().map(|(place, _)| *place));
-        if segments.len() + 1 > MAX_SEGMENTS {
-            return Err(BuildError::Limit("2046 segments a log: compact it").into());
-        }
-        let (place, segment) = self.write_segment(&bytes, SegmentKind::Changes)?;
-        segments.push(place);
-        let staged = std::mem::take(&mut self.staged);
-        let places = self.superblock.segments.clone();
-        if let Err(error) = self.flip(segments) {
-            self.staged = staged;
-            self.retired.push((place, Weak::new()));
-            return Err(error);
-        }
-        replacements.apply(&segment, &mut self.tree)?;
-        let tree = self.tree.clone();
-        let mut segments: Vec<Arc<Segment>> = (places.iter().zip(&self.committed.segments))
-            .filter(|(place, _)| self.superblock.names(place))
-            .map(|(_, segment)| Arc::clone(segment))
-            .collect();
-        segments.extend(staged.into_iter().map(|(_, segment)| segment));
-        segments.push(segment);
-        self.next_generation(places, |superblock| {
-            let (number, is_packed) = (superblock.generation, superblock.begins_packed());
-            Ok(Generation { number, tree, segments, is_packed })
-        })?;
-        self.changes = Changes::default();
-        (self.memory_bytes, self.durable) = (0, self.change);
-        // What is not given back now is later: the commit is done.
-        let _ = self.reclaim();
-        Ok(self.superblock.generation)
     }
 }
 

@@ -71,6 +71,11 @@ impl DeviceMut for Recorder {
         self.note(Step::Cut(len));
         self.device.cut(len)
     }
+
+    fn again(&self) -> Option<Box<dyn DeviceMut + Send>> {
+        let device = FileDevice::from(self.device.whole_file()?);
+        Some(Box::new(Recorder::new(device, &self.steps)))
+    }
 }
 
 /// Each path; of a file with its contents, of a link with its target, and how many names it has; its mode and

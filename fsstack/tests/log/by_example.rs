@@ -1,6 +1,7 @@
 //! Logs by example: who may write, what takes room, what lies together, and what is refused.
 
 use super::*;
+use std::sync::Arc;
 
 #[test]
 fn there_is_one_writer() {
@@ -414,4 +415,47 @@ fn a_head_that_is_made_leaves_the_time_of_the_last_change() {
     log.set_attributes(b"a", later, b"head").unwrap();
     log.sync().unwrap();
     assert_eq!(ctime(&log), None, "it is that of the contents again");
+}
+
+/// What was put is read by nobody from the disk: its blocks are in the cache when they are in the log. Beside
+/// what would push all others out.
+#[test]
+fn what_was_just_written_is_in_the_cache() {
+    use fsstack::cache::FileCache;
+    use fsstack::fs::Access;
+    use runtime::stats::work::{Quantity, Work};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let options = |cache_bytes| OpenOptions {
+        access: Access::Blocks,
+        cache: Some(Arc::new(FileCache::new(cache_bytes))),
+        ..OpenOptions::default()
+    };
+    let read_back = |generation: &Generation, path: &str, salt| {
+        let before = Work::of_this_thread();
+        let entry = generation.find(path).unwrap();
+        let mut found = Vec::new();
+        while (found.len() as u64) < entry.size() {
+            found.extend_from_slice(entry.fetch(found.len() as u64, usize::MAX).unwrap().bytes());
+        }
+        assert_eq!(found, bytes(found.len(), salt), "{path}");
+        Work::of_this_thread().since(&before)[Quantity::BlockReads]
+    };
+    let mut log = Log::create(&path, &options(4 << 20)).unwrap();
+    put(&mut log, "a", 200_000, 1);
+    put(&mut log, "b", 10, 2);
+    log.sync().unwrap();
+    let snapshot = log.snapshot();
+    assert_eq!([read_back(&snapshot, "a", 1), read_back(&snapshot, "b", 2)], [0, 0]);
+    // Another one has other blocks; who reads the old one has those still.
+    put(&mut log, "a", 150_000, 3);
+    log.sync().unwrap();
+    assert_eq!([read_back(&log.snapshot(), "a", 3), read_back(&snapshot, "a", 1)], [0, 0]);
+    put(&mut log, "big", 3 << 20, 4);
+    log.sync().unwrap();
+    assert!(read_back(&log.snapshot(), "big", 4) > 0);
+    assert_eq!([read_back(&log.snapshot(), "a", 3), read_back(&log.snapshot(), "b", 2)], [0, 0]);
+    drop((log, snapshot));
+    let again = Generation::open(&path, &options(4 << 20)).unwrap();
+    assert!(read_back(&again, "a", 3) > 0 && read_back(&again, "b", 2) <= 1);
 }

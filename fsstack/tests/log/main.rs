@@ -1,8 +1,10 @@
 //! A log against a plain map: whatever is done, in whatever order, with commits, reverts and openings
 //! between.
 
+mod begun;
 mod by_example;
 
+use begun::{Begun, Gate, Gated};
 use fsstack::OpenOptions;
 use fsstack::image::build::Mtime;
 use fsstack::log::{ChangeError, Contents, Generation, Log, LogError, Posix, Special};
@@ -30,6 +32,9 @@ enum Op {
     /// A mode, and perhaps a time of its last change; or nothing.
     Posix(Vec<u8>, Option<(u16, bool)>),
     Sync,
+    /// Begins a sync, which goes on until it is waited for.
+    Begin,
+    Await,
     Revert,
     Compact,
     Reopen,
@@ -238,7 +243,7 @@ fn model(model: &mut Model, op: &Op) -> bool {
                 show_by_all_names(model, path);
             }
         }
-        Op::Sync | Op::Revert | Op::Compact | Op::Reopen => {}
+        Op::Sync | Op::Begin | Op::Await | Op::Revert | Op::Compact | Op::Reopen => {}
     }
     true
 }
@@ -283,7 +288,7 @@ fn apply(log: &mut Log, op: &Op) -> Result<(), LogError> {
             Ok(())
         }
         Op::Compact => log.compact(&[]).map(drop),
-        Op::Reopen => Ok(()),
+        Op::Begin | Op::Await | Op::Reopen => Ok(()),
     }
 }
 
@@ -361,7 +366,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (path(), any::<u8>()).prop_map(|(path, salt)| Op::Touch(path, salt)),
         2 => (path(), path(), any::<u8>()).prop_map(|(path, to, salt)| Op::Symlink(path, to, salt)),
         4 => (path(), prop::option::weighted(0.8, (0u16..0o10000, any::<bool>()))).prop_map(|(p, posix)| Op::Posix(p, posix)),
-        6 => Just(Op::Sync),
+        4 => Just(Op::Sync),
+        6 => Just(Op::Begin),
+        3 => Just(Op::Await),
         1 => Just(Op::Revert),
         1 => Just(Op::Compact),
         2 => Just(Op::Reopen),
@@ -375,12 +382,19 @@ proptest! {
     fn a_log_is_a_map_of_files(ops in prop::collection::vec(op(), 1..80)) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.img");
-        let mut log = Log::create(&path, &options()).unwrap();
+        drop(Log::create(&path, &options()).unwrap());
+        let gate = Gate::new();
+        let mut log = Gated::open(&path, &gate);
         let (mut now, mut durable) = (Model::new(), Model::new());
+        let mut begun = Begun::default();
         let mut snapshots: Vec<(Generation, Model)> = Vec::new();
         for op in &ops {
             let before = now.clone();
             let expected = model(&mut now, op);
+            if matches!(op, Op::Sync | Op::Compact | Op::Reopen) {
+                // They wait for what is on its way.
+                gate.open();
+            }
             let done = apply(&mut log, op);
             prop_assert_eq!(done.is_ok(), expected, "{:?}: {:?}", op, done);
             if !expected {
@@ -388,23 +402,36 @@ proptest! {
                 now = before;
             }
             match op {
+                Op::Begin => begun.begin(&mut log, &now),
+                Op::Await => {
+                    gate.open_once();
+                    if let Some(is_there) = begun.wait(&mut log, &now) {
+                        durable = is_there;
+                        snapshots.push((log.snapshot(), numbered(durable.clone())));
+                    }
+                }
                 Op::Sync | Op::Compact => {
                     durable = now.clone();
                     let opened = Generation::open(&path, &options()).unwrap();
                     prop_assert_eq!(dump(&opened), numbered(durable.clone()), "after {:?}", ops);
                     snapshots.push((log.snapshot(), numbered(durable.clone())));
+                    begun.all_are_durable(&mut log);
                 }
-                Op::Revert => now = durable.clone(),
+                Op::Revert => now = begun.revert(&mut log).unwrap_or(&durable).clone(),
                 Op::Reopen => {
                     drop(log);
-                    log = Log::open(&path, &options()).unwrap();
+                    durable = std::mem::take(&mut begun).base().unwrap_or(durable);
+                    log = Gated::open(&path, &gate);
                     now = durable.clone();
                 }
                 _ => {}
             }
+            gate.shut();
             prop_assert_eq!(dump(&log.latest()), numbered(now.clone()), "after {:?}", op);
         }
+        gate.open();
         prop_assert_eq!(dump(&log.snapshot()), numbered(durable));
+        drop(log);
         for (generation, model) in snapshots {
             prop_assert!(dump(&generation) == model, "generation {} changed", generation.number());
         }

@@ -390,7 +390,7 @@ impl Log {
             above |= self.changes.removed.contains(parent);
             at = parent;
         }
-        if !above && self.committed.tree.node(path).is_some() {
+        if !above && self.base().node(path).is_some() {
             self.changes.removed.insert(path.into());
         }
     }

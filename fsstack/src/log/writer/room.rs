@@ -22,6 +22,7 @@ impl Log {
     /// # Errors
     /// As [`Log::sync`].
     pub fn sync_within(&mut self, most: u64) -> Result<u64, LogError> {
+        self.settle();
         if self.is_lost {
             return Err(LogError::Lost);
         }
@@ -31,7 +32,11 @@ impl Log {
             return self.sync();
         }
         match self.choose_emptiest(total, most) {
-            Some(going) => self.commit(Some(going)),
+            Some(going) => {
+                self.commit(Some(going))?;
+                self.tell_durable();
+                Ok(self.superblock.generation)
+            }
             None => self.sync(),
         }
     }

@@ -4,10 +4,11 @@
 use super::super::error::LogError;
 use super::super::generation::{self, Generation};
 use super::super::pack::Window;
-use super::super::segment::{Segment, SegmentKind};
+use super::super::segment::{JOURNAL, Segment, SegmentKind};
 use super::super::space;
 use super::super::superblock::{Place, Superblock};
 use super::Log;
+use crate::device::{Sealed, SealingBlock};
 use crate::format::layout::BLOCK_BYTES;
 use crate::format::sums::crc32c;
 use crate::fs::OpenError;
@@ -32,31 +33,51 @@ impl Log {
         Ok(())
     }
 
+    /// What names these segments.
+    pub(super) fn superblock_of(&self, segments: Vec<Place>) -> Superblock {
+        let (generation, next_segment) = (self.superblock.generation + 1, self.next_segment);
+        Superblock { generation, next_segment, segments }
+    }
+
     /// Waits until all segments are there, and names them.
     pub(super) fn flip(&mut self, segments: Vec<Place>) -> Result<(), LogError> {
-        let superblock = Superblock {
-            generation: self.superblock.generation + 1,
-            next_segment: self.next_segment,
-            segments,
-        };
-        self.device.sync()?;
-        let block = superblock.encode();
-        let written = self.device.write_at(superblock.offset(), &block).and_then(|()| self.device.sync());
-        self.written_bytes += block.len() as u64;
-        if written.is_err() {
-            self.is_lost = true;
-            return Err(LogError::Lost);
-        }
+        let superblock = self.superblock_of(segments);
+        let sealed = sealing(&superblock).write(&mut *self.device);
+        self.take_sealed(&superblock, sealed, !self.staged.is_empty())?;
         self.superblock = superblock;
         Ok(())
+    }
+
+    /// What a superblock's way to the device came to. `has_staged` says that contents are nowhere but in
+    /// segments that were written before.
+    pub(super) fn take_sealed(
+        &mut self,
+        superblock: &Superblock,
+        sealed: Sealed,
+        has_staged: bool,
+    ) -> Result<(), LogError> {
+        match sealed {
+            Sealed::Done => {
+                self.written_bytes += superblock.encoded_bytes();
+                Ok(())
+            }
+            Sealed::NotFlushed(error) if !has_staged && self.staged.is_empty() => Err(error.into()),
+            // Nothing is known of what was written since the last flush, and what the next one says of it is
+            // not to be believed.
+            Sealed::NotFlushed(_) | Sealed::Unknown => {
+                self.is_lost = true;
+                Err(LogError::Lost)
+            }
+        }
     }
 
     /// What the next segment may not touch.
     pub(super) fn taken(&self) -> Vec<(u64, u64)> {
         let named = self.superblock.segments.iter().chain(self.staged.iter().map(|(place, _)| place));
+        let begun = self.flight.iter().flat_map(|(_, flight)| flight.places());
         // Those that nobody reads any more are given back first.
         let read = self.retired.iter().map(|(place, _)| place);
-        named.chain(read).map(|place| (place.offset, place.end())).collect()
+        named.chain(begun).chain(read).map(|place| (place.offset, place.end())).collect()
     }
 
     pub(super) fn write_segment(
@@ -69,7 +90,11 @@ impl Log {
         let offset = space::find(&self.file, &mut self.taken(), len, &*self.policies.allocation)?;
         let crc = crc32c(0, &bytes[..BLOCK_BYTES as usize]);
         self.device.write_at(offset, bytes)?;
-        self.open_segment(Place { number: self.next_segment, offset, len, kind, crc })
+        let (place, segment) =
+            self.open_segment(Place { number: self.next_segment, offset, len, kind, crc })?;
+        // What was just put is asked for soon; from the disk nobody has read it yet.
+        segment.image.keep(bytes, |inode| inode.path() != JOURNAL);
+        Ok((place, segment))
     }
 
     /// Builds a segment of at most `room` bytes while it is written.
@@ -95,7 +120,11 @@ impl Log {
 
     pub(super) fn open_segment(&mut self, place: Place) -> Result<(Place, Arc<Segment>), LogError> {
         let pin = generation::pin(&self.file, &place)?;
-        let staged: u64 = self.staged.iter().map(|(place, _)| place.len).sum();
+        let staged = self.staged.iter().map(|(place, _)| place);
+        let staged: u64 = staged
+            .chain(self.flight.iter().flat_map(|(_, flight)| flight.places()))
+            .map(|place| place.len)
+            .sum();
         let options = generation::settle(&self.options, self.superblock.total_bytes() + staged + place.len);
         let segment = Segment::open(&self.file, &place, pin, &options)?;
         self.next_segment += 1;
@@ -103,4 +132,9 @@ impl Log {
         self.unchecked_bytes += place.len;
         Ok((place, segment))
     }
+}
+
+/// A superblock on its way to where it stands.
+pub(super) fn sealing(superblock: &Superblock) -> SealingBlock {
+    SealingBlock { offset: superblock.offset(), bytes: superblock.encode() }
 }
