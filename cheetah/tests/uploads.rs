@@ -622,3 +622,58 @@ fn space_comes_back() {
     );
     taking.finish(server);
 }
+
+/// What finds no room costs none of those their place that were asked for together with it.
+#[test]
+fn a_full_disk_costs_the_others_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = |arguments: &[&str]| {
+        std::process::Command::new("mount")
+            .args(arguments)
+            .arg(folder.path())
+            .stderr(std::process::Stdio::null())
+            .status()
+    };
+    if !mount(&["-t", "tmpfs", "-o", "size=3m", "none"]).is_ok_and(|status| status.success()) {
+        println!("skipped: a disk of 3 MB cannot be mounted here");
+        return;
+    }
+    let image = folder.path().join("a.img");
+    let writer = SiteWriter::open(&image, &OpenOptions::default()).unwrap();
+    let site = writer.site();
+    let committer = Committer::start(writer).unwrap();
+    let tokens = Tokens::parse(TOKEN.as_bytes()).unwrap();
+    let uploads = Some(Arc::new(Uploads::new(&committer, tokens, UploadLimits::default())));
+    let server = on_kernel(site, &Config { uploads, ..Config::default() });
+    let mut streams: Vec<TcpStream> = (0..40).map(|_| connect(server.addr())).collect();
+    for round in 0..3 {
+        for (i, stream) in streams.iter_mut().enumerate() {
+            let content = vec![round; if i % 10 == 4 { 4 << 20 } else { 10_000 }];
+            stream.write_all(&put(&format!("/{i}"), "", &content)).unwrap();
+        }
+        for (i, stream) in streams.iter_mut().enumerate() {
+            let status = answer(stream, false).0;
+            assert_eq!(
+                status,
+                if i % 10 == 4 {
+                    507
+                } else if round == 0 {
+                    201
+                } else {
+                    204
+                },
+                "file {i}"
+            );
+        }
+        for i in (0..40).filter(|i| i % 10 != 4) {
+            assert_eq!(get(&mut streams[0], &format!("/{i}")).2, vec![round; 10_000]);
+        }
+    }
+    drop(streams);
+    server.shut_down().unwrap();
+    committer.finish().unwrap();
+    let left = sound(&image);
+    assert_eq!(left.entries().filter(|entry| entry.is_file()).count(), 36);
+    drop(left);
+    std::process::Command::new("umount").arg("-l").arg(folder.path()).status().unwrap();
+}

@@ -2,28 +2,31 @@
 //! once they are on the disk.
 //!
 //! ```text
-//!   SiteWriter::commit ── all changes that have come: one segment, one flush ──▶ log
-//!        └── then, at once for all of them ──▶ WritableSite ◀── find, by every loop
+//!   SiteWriter::begin ── changes that have come: in memory ── one commit on its way to the disk, with the next
+//!        │                                                   all that came meanwhile ──▶ log
+//!        └── once they are there, at once for all of them ──▶ WritableSite ◀── find, by every loop
 //! ```
 //!
 //! Who has a document keeps what it had. The one lock is taken for a look-up, and for giving changed paths
 //! their new documents, which are ready then.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use fsstack::cache::BlockReader;
 use fsstack::log::policy::Policies;
-use fsstack::log::{ChangeError, Generation, Log, LogError};
+use fsstack::log::{ChangeError, Generation, Log, LogError, Progress, Syncing};
 use fsstack::{OpenOptions, ReadError};
 
 use super::changed::{self, ChangedSite};
 use super::{change, pack};
 use crate::http::coding::Coding;
-use crate::store::{ChangeMade, ChangeWriter, Found, Listed, NotMade, Store, WantedChange, Wish};
+use crate::store::{ChangeMade, ChangeWriter, Found, Listed, NotMade, Outcome, Store, WantedChange, Wish};
 
 /// What every loop looks files up in.
 #[derive(Debug)]
@@ -57,6 +60,17 @@ pub struct SiteWriter {
     policies: Policies,
     /// [`Log::dropped_segments`] when all documents were last taken from the newest generation.
     dropped: u64,
+    /// What is on its way to the disk, in the order in which it was made.
+    begun: VecDeque<Syncing<Begun>>,
+    /// What is over and was not asked for yet.
+    over: Vec<Vec<Outcome>>,
+}
+
+/// Changes that are made in memory, and what they come to if they get to the disk.
+#[derive(Debug)]
+struct Begun {
+    changes: Vec<WantedChange>,
+    outcomes: Vec<Outcome>,
 }
 
 impl fmt::Debug for SiteWriter {
@@ -93,6 +107,8 @@ impl SiteWriter {
             options: options.clone(),
             policies,
             dropped,
+            begun: VecDeque::new(),
+            over: Vec::new(),
         })
     }
 
@@ -101,30 +117,48 @@ impl SiteWriter {
         Arc::clone(&self.site)
     }
 
-    fn try_commit(&mut self, changes: &[WantedChange]) -> Result<Vec<Result<ChangeMade, NotMade>>, LogError> {
-        let log = match self.log.take() {
-            Some(log) => log,
-            // After a failure that left open what is on the disk.
-            None => self.open_anew()?,
-        };
-        let log = self.log.insert(log);
+    fn try_commit(&mut self, changes: &[WantedChange]) -> Result<Vec<Outcome>, LogError> {
+        let log = self.log()?;
         let done: Result<Vec<_>, _> = changes.iter().map(|change| make(log, change)).collect();
         let done = done.and_then(|outcomes| log.sync().map(|_| outcomes));
         let mut outcomes = match done {
             Ok(outcomes) => outcomes,
-            Err(LogError::Lost) => {
-                self.log = None;
-                return Err(LogError::Lost);
-            }
             Err(error) => {
-                log.revert();
+                self.forget(&error);
                 return Err(error);
             }
         };
+        self.show([(changes, &mut outcomes[..])])?;
+        Ok(outcomes)
+    }
+
+    /// The log, opened anew after a failure that left open what is on the disk.
+    fn log(&mut self) -> Result<&mut Log, LogError> {
+        let log = match self.log.take() {
+            Some(log) => log,
+            None => self.open_anew()?,
+        };
+        Ok(self.log.insert(log))
+    }
+
+    /// Takes back what is in memory only, after this.
+    fn forget(&mut self, error: &LogError) {
+        match (&mut self.log, error) {
+            (Some(log), error) if !matches!(error, LogError::Lost) => log.revert(),
+            _ => self.log = None,
+        }
+    }
+
+    /// Shows what is durable now, of these changes if no more has to be shown, and notes the tags of what was
+    /// put.
+    fn show<'a>(
+        &mut self,
+        done: impl IntoIterator<Item = (&'a [WantedChange], &'a mut [Outcome])>,
+    ) -> Result<(), LogError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
         let snapshot = log.snapshot();
-        if log.dropped_segments() == self.dropped {
-            show(&self.site, &snapshot, changes, &outcomes)?;
-        } else {
+        let is_whole = log.dropped_segments() != self.dropped;
+        if is_whole {
             // Documents of segments that are no more would keep their space.
             self.dropped = log.dropped_segments();
             let whole = ChangedSite::of(&snapshot)?;
@@ -132,14 +166,84 @@ impl SiteWriter {
             // What is not given back now is at the next commit.
             let _ = log.reclaim();
         }
-        for (change, outcome) in changes.iter().zip(&mut outcomes) {
-            if let (Ok(done), Wish::Put(_)) = (outcome, &change.wish)
-                && let Found::File(document) = self.site.find(&change.path)
-            {
-                done.etag = document.facts().validators.etag.to_vec();
+        for (changes, outcomes) in done {
+            if !is_whole {
+                show(&self.site, &snapshot, changes, outcomes)?;
+            }
+            for (change, outcome) in changes.iter().zip(outcomes) {
+                if let (Ok(done), Wish::Put(_)) = (outcome, &change.wish)
+                    && let Found::File(document) = self.site.find(&change.path)
+                {
+                    done.etag = document.facts().validators.etag.to_vec();
+                }
             }
         }
-        Ok(outcomes)
+        Ok(())
+    }
+
+    /// Makes changes in memory, and begins to make them durable.
+    fn try_begin(&mut self, changes: Vec<WantedChange>) -> Result<(), (Vec<WantedChange>, LogError)> {
+        let log = match self.log() {
+            Ok(log) => log,
+            Err(error) => return Err((changes, error)),
+        };
+        match changes.iter().map(|change| make(log, change)).collect() {
+            Ok(outcomes) => {
+                let syncing = log.begin_sync(Begun { changes, outcomes });
+                self.begun.push_back(syncing);
+                Ok(())
+            }
+            Err(error) => Err((changes, error)),
+        }
+    }
+
+    /// Looks at what is on its way; with `waits` until nothing is.
+    fn look(&mut self, waits: bool) {
+        let (mut durable, mut failed) = (Vec::new(), Vec::new());
+        while let (Some(syncing), Some(log)) = (self.begun.pop_front(), &mut self.log) {
+            let looked = match waits {
+                true => log.wait_for(syncing).map(|(generation, begun)| Progress::Durable(generation, begun)),
+                false => log.progress(syncing),
+            };
+            match looked {
+                Ok(Progress::Going(syncing)) => {
+                    self.begun.push_front(syncing);
+                    break;
+                }
+                Ok(Progress::Durable(_, begun)) => durable.push(begun),
+                // All behind it failed, too.
+                Err(not) => failed.push(not),
+            }
+        }
+        let shown = self.show(durable.iter_mut().map(|begun| (&begun.changes[..], &mut begun.outcomes[..])));
+        for begun in durable {
+            self.over.push(match &shown {
+                Ok(()) => begun.outcomes,
+                Err(error) => self.all_failed(begun.changes.len(), error),
+            });
+        }
+        if let Some(first) = failed.first() {
+            self.forget(&first.error);
+        }
+        for not in failed {
+            let over = self.again(&not.value.changes, &not.error);
+            self.over.push(over);
+        }
+    }
+
+    /// Makes changes again that failed with others, and waits for the disk: one that has no room must not
+    /// cost the others theirs.
+    fn again(&mut self, changes: &[WantedChange], error: &LogError) -> Vec<Outcome> {
+        match error.is_full() || matches!(error, LogError::Reverted) {
+            true => self.commit(changes),
+            false => self.all_failed(changes.len(), error),
+        }
+    }
+
+    fn all_failed(&self, count: usize, error: &LogError) -> Vec<Outcome> {
+        tracing::error!("changes of {} are not made: {error}", self.path.display());
+        let why = if error.is_full() { NotMade::Full } else { NotMade::Failed };
+        vec![Err(why); count]
     }
 
     /// Opens the log again, and shows what it holds: it may be less than was thought, or more.
@@ -153,19 +257,32 @@ impl SiteWriter {
 }
 
 impl ChangeWriter for SiteWriter {
-    fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>> {
+    fn commit(&mut self, changes: &[WantedChange]) -> Vec<Outcome> {
         match self.try_commit(changes) {
             Ok(outcomes) => outcomes,
             // One that has no room must not cost the others theirs.
             Err(error) if error.is_full() && changes.len() > 1 => {
                 changes.iter().flat_map(|change| self.commit(std::slice::from_ref(change))).collect()
             }
-            Err(error) => {
-                tracing::error!("changes of {} are not made: {error}", self.path.display());
-                let why = if error.is_full() { NotMade::Full } else { NotMade::Failed };
-                vec![Err(why); changes.len()]
-            }
+            Err(error) => self.all_failed(changes.len(), &error),
         }
+    }
+
+    fn begin(&mut self, changes: Vec<WantedChange>) -> Option<Vec<Outcome>> {
+        let (changes, error) = self.try_begin(changes).err()?;
+        // What is in memory of them goes, with all that is not on its way yet; that is made again.
+        self.forget(&error);
+        self.look(true);
+        Some(self.again(&changes, &error))
+    }
+
+    fn finished(&mut self) -> Vec<Vec<Outcome>> {
+        self.look(false);
+        std::mem::take(&mut self.over)
+    }
+
+    fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.log.as_ref()?.bell()
     }
 }
 
@@ -231,7 +348,7 @@ fn show(
     site: &WritableSite,
     snapshot: &Generation,
     changes: &[WantedChange],
-    outcomes: &[Result<ChangeMade, NotMade>],
+    outcomes: &[Outcome],
 ) -> Result<(), ReadError> {
     let mut shown = Vec::new();
     for (change, _) in changes.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()) {

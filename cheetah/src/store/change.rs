@@ -1,14 +1,35 @@
 //! Changes that are asked for, and what became of them.
 
+use std::os::fd::BorrowedFd;
+
 use fsstack::log::Contents;
 
 use crate::http::conditional::KeptConditions;
 
-/// The one who makes changes, and waits for the disk.
+/// What a change came to.
+pub type Outcome = Result<ChangeMade, NotMade>;
+
+/// The one who makes changes.
 pub trait ChangeWriter: Send {
     /// Makes changes one after the other and waits until they are on the disk, all together; then everyone
     /// sees them. What a change came to is told in its place.
-    fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>>;
+    fn commit(&mut self, changes: &[WantedChange]) -> Vec<Outcome>;
+
+    /// Begins to do the same. What changes came to that were begun before is told first; `None` is to be told
+    /// by [`ChangeWriter::finished`]. Who cannot but wait does so here.
+    fn begin(&mut self, changes: Vec<WantedChange>) -> Option<Vec<Outcome>> {
+        Some(self.commit(&changes))
+    }
+
+    /// What was begun and is over, in the order in which it began.
+    fn finished(&mut self) -> Vec<Vec<Outcome>> {
+        Vec::new()
+    }
+
+    /// Becomes readable when what was begun may be over, until that is asked.
+    fn bell(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// What is to become of a path.

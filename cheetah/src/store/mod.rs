@@ -27,7 +27,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use challenges::{CHALLENGES, Proofs, WithChallenges};
-pub use change::{ChangeMade, ChangeWriter, NotMade, WantedChange, Wish};
+pub use change::{ChangeMade, ChangeWriter, NotMade, Outcome, WantedChange, Wish};
 pub use copied::Copied;
 pub use dotfiles::Dotfiles;
 pub use folder::{Folder, FolderWriter};

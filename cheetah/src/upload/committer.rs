@@ -1,17 +1,20 @@
-//! The thread that owns what is changed, and waits for the disk.
+//! The thread that owns what is changed: it makes changes while those before are on their way to the disk.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use fsstack::log::policy::{AsItComes, Flush, Waiting};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::Promise;
-use crate::store::{ChangeWriter, WantedChange, Wish};
+use crate::store::{ChangeWriter, Outcome, WantedChange, Wish};
 
-/// Changes that become one commit at most.
+/// Changes that are begun together at most.
 const MAX_BATCH: usize = 4096;
 
 /// What the thread is told.
@@ -29,11 +32,49 @@ impl Order {
     }
 }
 
-/// A thread that makes changes, as many as have come at once: they share one wait for the disk, while the
-/// next ones come.
+/// Where orders are given.
+#[derive(Debug)]
+pub(super) struct Orders {
+    /// `None` once it is let go of.
+    sender: Option<Sender<Order>>,
+    /// An eventfd, which the thread waits at.
+    bell: Arc<OwnedFd>,
+}
+
+impl Orders {
+    /// Gives one; a thread that has ended lets go of it at once.
+    pub(super) fn give(&self, order: Order) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send(order);
+        }
+        self.ring();
+    }
+
+    fn ring(&self) {
+        // Writing to an eventfd of ours fails only where it is full: then it is readable.
+        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+    }
+}
+
+impl Clone for Orders {
+    fn clone(&self) -> Orders {
+        Orders { sender: self.sender.clone(), bell: Arc::clone(&self.bell) }
+    }
+}
+
+impl Drop for Orders {
+    /// The thread hears when there is nobody left.
+    fn drop(&mut self) {
+        self.sender = None;
+        self.ring();
+    }
+}
+
+/// A thread that makes changes: those that have come together, and the next ones while they are on their way to
+/// the disk; then these share one wait for it.
 #[derive(Debug)]
 pub struct Committer {
-    orders: Sender<Order>,
+    orders: Orders,
     thread: JoinHandle<()>,
 }
 
@@ -41,7 +82,7 @@ impl Committer {
     /// Starts the thread. Changes wait for no others.
     ///
     /// # Errors
-    /// If the system has no more threads.
+    /// If the system has no more threads or descriptors.
     pub fn start(writer: impl ChangeWriter + 'static) -> io::Result<Committer> {
         Committer::start_with(writer, Arc::new(AsItComes))
     }
@@ -49,15 +90,17 @@ impl Committer {
     /// Starts the thread. `flush` says how long changes wait for others.
     ///
     /// # Errors
-    /// If the system has no more threads.
+    /// If the system has no more threads or descriptors.
     pub fn start_with(writer: impl ChangeWriter + 'static, flush: Arc<dyn Flush>) -> io::Result<Committer> {
-        let (orders, received) = mpsc::channel();
-        let run = move || run(writer, &received, &*flush);
+        let (sender, received) = mpsc::channel();
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let rung = Arc::clone(&bell);
+        let run = move || Work::new(writer, flush).run(&received, &rung);
         let thread = thread::Builder::new().name("committer".to_owned()).spawn(run)?;
-        Ok(Committer { orders, thread })
+        Ok(Committer { orders: Orders { sender: Some(sender), bell }, thread })
     }
 
-    pub(super) fn orders(&self) -> Sender<Order> {
+    pub(super) fn orders(&self) -> Orders {
         self.orders.clone()
     }
 
@@ -67,48 +110,132 @@ impl Committer {
     /// If the thread panicked.
     pub fn finish(self) -> io::Result<()> {
         // It hears this, or has ended.
-        let _ = self.orders.send(Order::Finish);
+        self.orders.give(Order::Finish);
         self.thread.join().map_err(|_| io::Error::other("the committing thread panicked"))
     }
 }
 
-fn run(mut writer: impl ChangeWriter, orders: &Receiver<Order>, flush: &dyn Flush) {
-    let mut is_over = false;
-    while !is_over {
-        let Ok(first) = orders.recv() else { return };
-        let (mut changes, mut tickets) = (Vec::new(), Vec::new());
-        let mut waiting = Waiting::default();
-        let mut begun = None;
-        let mut next = Some(first);
-        while let Some(order) = next {
-            match order {
-                Order::Change(change, ticket, ordered) => {
-                    begun.get_or_insert(ordered);
-                    waiting.changes += 1;
-                    if let Wish::Put(contents) = &change.wish {
-                        waiting.bytes += contents.len();
-                    }
-                    changes.push(change);
-                    tickets.push(ticket);
-                }
-                Order::Finish => {
-                    is_over = true;
-                    break;
-                }
-            }
-            if changes.len() == MAX_BATCH {
-                break;
-            }
-            next = orders.try_recv().ok().or_else(|| {
-                waiting.since = begun.map_or(Duration::ZERO, |begun: Instant| begun.elapsed());
-                orders.recv_timeout(flush.wait(&waiting)?).ok()
-            });
+/// What has come and is not begun.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<WantedChange>,
+    tickets: Vec<Promise>,
+    bytes: u64,
+    /// When the first was ordered.
+    since: Option<Instant>,
+    /// When it is begun though others may come.
+    due: Option<Instant>,
+}
+
+impl Batch {
+    fn add(&mut self, change: WantedChange, ticket: Promise, ordered: Instant) {
+        self.since.get_or_insert(ordered);
+        if let Wish::Put(contents) = &change.wish {
+            self.bytes += contents.len();
         }
-        let outcomes = if changes.is_empty() { Vec::new() } else { writer.commit(&changes) };
-        // Their memory is free before anyone is told.
-        drop(changes);
-        for (ticket, outcome) in tickets.into_iter().zip(outcomes) {
-            ticket.keep(outcome);
+        self.changes.push(change);
+        self.tickets.push(ticket);
+    }
+
+    fn waiting(&self) -> Waiting {
+        let since = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        Waiting { changes: self.changes.len(), bytes: self.bytes, since }
+    }
+}
+
+/// The thread's own.
+struct Work<W> {
+    writer: W,
+    flush: Arc<dyn Flush>,
+    batch: Batch,
+    /// Of what was begun, who waits for it.
+    begun: VecDeque<Vec<Promise>>,
+    /// Nobody orders any more.
+    is_over: bool,
+}
+
+impl<W: ChangeWriter> Work<W> {
+    fn new(writer: W, flush: Arc<dyn Flush>) -> Work<W> {
+        Work { writer, flush, batch: Batch::default(), begun: VecDeque::new(), is_over: false }
+    }
+
+    fn run(mut self, orders: &Receiver<Order>, bell: &OwnedFd) {
+        loop {
+            // Before the orders are looked at: who rings after that is heard.
+            let _ = rustix::io::read(bell, &mut [0; 8]);
+            self.take(orders);
+            if self.is_due() {
+                self.begin();
+            }
+            self.tell_finished();
+            if self.batch.changes.is_empty() && self.is_over {
+                if self.begun.is_empty() {
+                    return;
+                }
+            } else if self.is_due() {
+                continue;
+            }
+            self.wait(bell);
         }
+    }
+
+    /// Takes the orders that are there, as many as are begun together.
+    fn take(&mut self, orders: &Receiver<Order>) {
+        let before = self.batch.changes.len();
+        while self.batch.changes.len() < MAX_BATCH && !self.is_over {
+            match orders.try_recv() {
+                Ok(Order::Change(change, ticket, ordered)) => self.batch.add(change, ticket, ordered),
+                Ok(Order::Finish) | Err(TryRecvError::Disconnected) => self.is_over = true,
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        if self.batch.changes.len() > before {
+            let wait = self.flush.wait(&self.batch.waiting()).unwrap_or(Duration::ZERO);
+            self.batch.due = Instant::now().checked_add(wait);
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let Batch { changes, due, .. } = &self.batch;
+        let is_time = || due.is_some_and(|due| due <= Instant::now());
+        !changes.is_empty() && (self.is_over || changes.len() >= MAX_BATCH || is_time())
+    }
+
+    fn begin(&mut self) {
+        let Batch { changes, tickets, .. } = std::mem::take(&mut self.batch);
+        self.begun.push_back(tickets);
+        if let Some(outcomes) = self.writer.begin(changes) {
+            self.tell_finished();
+            self.tell(outcomes);
+        }
+    }
+
+    fn tell_finished(&mut self) {
+        if !self.begun.is_empty() {
+            for outcomes in self.writer.finished() {
+                self.tell(outcomes);
+            }
+        }
+    }
+
+    /// Tells who waits for what was begun first.
+    fn tell(&mut self, outcomes: Vec<Outcome>) {
+        let tickets = self.begun.pop_front().into_iter().flatten();
+        tickets.zip(outcomes).for_each(|(ticket, outcome)| ticket.keep(outcome));
+    }
+
+    /// Until an order comes, what was begun may be over, or it is time to begin.
+    fn wait(&self, bell: &OwnedFd) {
+        let left = |due: Instant| due.saturating_duration_since(Instant::now());
+        let timeout = self.batch.due.filter(|_| !self.batch.changes.is_empty()).map(left);
+        let timeout = timeout.map(|left| Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let begun = self.writer.bell().filter(|_| !self.begun.is_empty());
+        let mut ends = vec![PollFd::new(bell, PollFlags::IN)];
+        ends.extend(begun.as_ref().map(|bell| PollFd::new(bell, PollFlags::IN)));
+        // Interrupted, it looks again.
+        let _ = poll(&mut ends, timeout.as_ref());
     }
 }

@@ -4,7 +4,8 @@
 //!   connection ── Uploads::begin: token, name, size, conditions ──▶ Upload ── Upload::take: copied and summed by one loop
 //!       ▲                                                             │       into blocks of a bounded pool
 //!       │                                                  whole      ▼
-//!     woken ◀── outcome ── Ticket ◀── committer: a thread that owns the log, and makes all that has come one commit
+//!     woken ◀── outcome ── Ticket ◀── committer: a thread that owns the log, and makes all that has come
+//!                                                                                    one commit, and changes while that is on its way
 //! ```
 //!
 //! The loop that serves never waits for the disk. What does not come whole leaves nothing behind.
@@ -13,7 +14,6 @@ mod committer;
 mod content;
 mod token;
 
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::live::ConnectionWaker;
 use crate::store::{ChangeMade, Dotfiles, Found, NotMade, Store, WantedChange, Wish};
 
 pub use committer::Committer;
-use committer::Order;
+use committer::{Order, Orders};
 use content::Content;
 pub use content::Taken;
 pub use token::{TokenError, Tokens};
@@ -69,7 +69,7 @@ pub struct Uploads {
     tokens: RwLock<Tokens>,
     limits: UploadLimits,
     blocks: Pool,
-    orders: Sender<Order>,
+    orders: Orders,
 }
 
 /// A file on its way, or a deletion.
@@ -85,7 +85,7 @@ pub struct Upload {
     content: Content,
     began: Instant,
     last_progress: Instant,
-    orders: Sender<Order>,
+    orders: Orders,
     ticket: Arc<Ticket>,
 }
 
@@ -293,7 +293,7 @@ impl Upload {
         let change = WantedChange { path, wish, conditions };
         let promise = Promise(Arc::clone(&self.ticket));
         // A committer that has ended lets go of the promise at once.
-        let _ = self.orders.send(Order::change(change, promise));
+        self.orders.give(Order::change(change, promise));
     }
 
     /// What it came to, once that is known.
