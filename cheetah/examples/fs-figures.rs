@@ -9,6 +9,8 @@
 //!   fs-figures hot                look-up, head and first block of a file that was just asked for
 //!   fs-figures page DIR           pages with eight images past the kernel's cache: readings and time, lying together and by name
 //!   fs-figures verify IMAGE       reading all of it, hot and cold, with and without --verify
+//!   fs-figures verify-cold IMAGE SECONDS   cold again: file by file, those with and those without --verify in turn, with what
+//!                                          is left to chance
 
 use std::fs;
 use std::hint::black_box;
@@ -48,6 +50,7 @@ fn main() -> Result<()> {
         ["hot"] => hot(),
         ["page", folder] => page(Path::new(folder)),
         ["verify", image] => verify(Path::new(image)),
+        ["verify-cold", image, seconds] => verify_cold(Path::new(image), seconds.parse()?),
         _ => bail!("what is there to do stands at the top of this example's source"),
     }
 }
@@ -256,6 +259,9 @@ fn image_of(page: u64, image: u64) -> String {
     format!("img/{:08x}.png", (page * IMAGES + image) as u32 ^ 0x5bd1_e995_u32.wrapping_mul(image as u32 + 1))
 }
 
+/// What of a page is asked for, one after the other.
+type Order<'a> = dyn Fn(u64) -> Vec<String> + 'a;
+
 fn page(folder: &Path) -> Result<()> {
     let site = folder.join("pages");
     fs::create_dir_all(site.join("img"))?;
@@ -280,18 +286,23 @@ fn page(folder: &Path) -> Result<()> {
                 OpenOptions { access: Access::Blocks, direct: true, cache, ..OpenOptions::default() };
             Ok(Site::open_with(&image, &options)?)
         };
-        let view = |store: &Site, page: u64| -> Result<u64> {
+        // Readings, and blocks that they were of.
+        let ask = |store: &Site, paths: &[String]| -> Result<[u64; 2]> {
             let before = Work::of_this_thread();
-            let images = (0..IMAGES).map(|image| image_of(page, image));
-            for path in std::iter::once(format!("page{page:03}.html")).chain(images) {
+            for path in paths {
                 let document = find(store, &format!("/{path}"))?;
                 let mut at = 0;
                 while at < document.facts().size {
                     at += black_box(document.fetch(at)?).len() as u64;
                 }
             }
-            Ok(Work::of_this_thread().since(&before)[Quantity::BlockReads])
+            let work = Work::of_this_thread().since(&before);
+            Ok([work[Quantity::BlockReads], work[Quantity::BlocksRead]])
         };
+        let images = |page: u64| (0..IMAGES).map(move |image| image_of(page, image));
+        let whole = |page: u64| std::iter::once(format!("page{page:03}.html")).chain(images(page));
+        let view =
+            |store: &Site, page| Ok::<u64, anyhow::Error>(ask(store, &whole(page).collect::<Vec<_>>())?[0]);
         let (mut readings, mut times) = (0, Vec::new());
         // Not in the order in which they lie, and each with nothing of the others in memory.
         let pages = || (0..PAGES).map(|page| page * 77 % PAGES);
@@ -310,6 +321,38 @@ fn page(folder: &Path) -> Result<()> {
             with_others as f64 / PAGES as f64
         );
         rows.push((readings, median(times).as_secs_f64()));
+        // Not as a browser asks that has nothing: without the page, against the order, one alone.
+        let orders: [(&str, &Order<'_>); 4] = [
+            ("in order", &|page| whole(page).collect()),
+            ("the page last and the last image first", &|page| {
+                let mut paths: Vec<String> = whole(page).collect();
+                paths.reverse();
+                paths
+            }),
+            ("images alone, the last first", &|page| {
+                let mut paths: Vec<String> = images(page).collect();
+                paths.reverse();
+                paths
+            }),
+            ("one image", &|page| vec![image_of(page, page % IMAGES)]),
+        ];
+        for (order, paths) in orders {
+            let (mut readings, mut blocks, mut times) = (0, 0, Vec::new());
+            for page in pages() {
+                let (store, paths) = (store()?, paths(page));
+                let began = Instant::now();
+                let [more_readings, more_blocks] = ask(&store, &paths)?;
+                times.push(began.elapsed());
+                (readings, blocks) = (readings + more_readings, blocks + more_blocks);
+            }
+            let of_each = |count: u64| count as f64 / PAGES as f64;
+            println!(
+                "{name}, {order}: {:.2} readings, {:.1} KB, {:.1?} (median of {PAGES})",
+                of_each(readings),
+                of_each(blocks) * 16.384,
+                median(times)
+            );
+        }
     }
     println!(
         "by name / together: {:.1} times the readings, {:.1} times the time",
@@ -320,37 +363,75 @@ fn page(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn verify(path: &Path) -> Result<()> {
-    let read_all = |image: &Image| -> Result<u64> {
-        let mut read = 0;
-        for inode in image.inodes().filter(|inode| inode.is_file()) {
-            let mut at = 0;
-            while at < inode.size() {
-                let bytes = inode.fetch(at, usize::MAX)?;
-                black_box(bytes.bytes().iter().step_by(64).fold(0u8, |sum, byte| sum ^ byte));
-                at += bytes.len() as u64;
+fn read_whole(inode: fsstack::Inode<'_>) -> Result<()> {
+    let mut at = 0;
+    while at < inode.size() {
+        let bytes = inode.fetch(at, usize::MAX)?;
+        black_box(bytes.bytes().iter().step_by(64).fold(0u8, |sum, byte| sum ^ byte));
+        at += bytes.len() as u64;
+    }
+    Ok(())
+}
+
+fn plain_and_verified(path: &Path, cache_bytes: u64, direct: bool) -> Result<[Image; 2]> {
+    let open = |verify| -> Result<Image> {
+        let cache = Some(Arc::new(FileCache::aligned(cache_bytes, PolicyName::default())?));
+        let (access, max_metadata_bytes) = (Access::Blocks, 8 << 30);
+        let options =
+            OpenOptions { access, verify, cache, max_metadata_bytes, direct, ..OpenOptions::default() };
+        Ok(Image::open(path, &options)?)
+    };
+    Ok([open(false)?, open(true)?])
+}
+
+/// What a disk does from one second to the next is more than what is looked for: files take turns, and those
+/// of one turn are compared.
+fn verify_cold(path: &Path, seconds: u64) -> Result<()> {
+    for (name, direct) in [("past the kernel's cache", true), ("by way of the kernel's cache", false)] {
+        let images = plain_and_verified(path, 8 << 20, direct)?;
+        let files: [Vec<_>; 2] =
+            [0, 1].map(|which: usize| images[which].inodes().filter(|inode| inode.is_file()).collect());
+        let began = Instant::now();
+        let (mut logs, mut sums) = (Vec::new(), [Duration::ZERO; 2]);
+        let mut pass = 0;
+        while began.elapsed().as_secs() < seconds {
+            forget(path)?;
+            // Who reads a file, and who comes first of two, is another one in each pass.
+            for at in 0..files[0].len() / 2 {
+                let mut took = [Duration::ZERO; 2];
+                for turn in 0..2 {
+                    let which = (turn + at + pass) % 2;
+                    let began = Instant::now();
+                    read_whole(files[which][2 * at + turn])?;
+                    took[which] = began.elapsed();
+                    sums[which] += took[which];
+                }
+                logs.push((took[0].as_secs_f64() / took[1].as_secs_f64()).ln());
             }
-            read += inode.size();
+            pass += 1;
         }
-        Ok(read)
+        logs.sort_unstable_by(f64::total_cmp);
+        let count = logs.len() as f64;
+        // The interval of a median by ranks: 1.96 of the binomial distribution's deviations around the middle.
+        let rank = |deviations: f64| logs[(count / 2.0 + deviations * 0.98 * count.sqrt()) as usize].exp();
+        println!(
+            "cold, {name}: without / --verify {:.3} (95 %: {:.3} to {:.3}; median of {count} pairs of 1 MB); all of it {:.3}",
+            rank(0.0),
+            rank(-1.0),
+            rank(1.0),
+            sums[0].as_secs_f64() / sums[1].as_secs_f64()
+        );
+    }
+    Ok(())
+}
+
+fn verify(path: &Path) -> Result<()> {
+    let read_all = |image: &Image| -> Result<()> {
+        image.inodes().filter(|inode| inode.is_file()).try_for_each(read_whole)
     };
     for (name, cache_bytes) in [("hot", 1 << 30), ("cold", 8 << 20)] {
         let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
-        let images = [false, true].map(|verify| {
-            let cache = Some(Arc::new(FileCache::new(cache_bytes)));
-            Image::open(
-                path,
-                &OpenOptions {
-                    access: Access::Blocks,
-                    verify,
-                    cache,
-                    max_metadata_bytes: 8 << 30,
-                    ..OpenOptions::default()
-                },
-            )
-        });
-        let [plain, verified] = images;
-        let images = [plain?, verified?];
+        let images = plain_and_verified(path, cache_bytes, false)?;
         for round in 0..10 {
             for (image, times) in images.iter().zip(&mut times) {
                 if name == "cold" {

@@ -2,7 +2,8 @@
 //! `scripts/bench-fs miss` prints.
 //!
 //!   miss-figures image FILE MEGABYTES   an image of 64 KB files
-//!   miss-figures random FILE KILOBYTES  random blocks of 4 or 16 KiB past the kernel's cache, 1 to 64 at once: a loop and
+//!   miss-figures random FILE KILOBYTES [DEPTH ROUNDS]
+//!                                       random blocks of 4 or 16 KiB past the kernel's cache, 1 to 64 at once: a loop and
 //!                                       fio, each with memory and files registered, and without
 //!   miss-figures mixed FILE             latency of hot requests while others miss: by io_uring, by threads, waiting
 
@@ -33,7 +34,12 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["image", file, megabytes] => image(Path::new(file), megabytes.parse()?),
-        ["random", file, kilobytes] => random(Path::new(file), kilobytes.parse::<usize>()? << 10),
+        ["random", file, kilobytes] => {
+            [1, 4, 16, 64].into_iter().try_for_each(|depth| random(Path::new(file), kilobytes, depth, 3))
+        }
+        ["random", file, kilobytes, depth, rounds] => {
+            random(Path::new(file), kilobytes, depth.parse()?, rounds.parse()?)
+        }
         ["mixed", file] => mixed(Path::new(file)),
         _ => bail!("what is there to do stands at the top of this example's source"),
     }
@@ -158,32 +164,45 @@ fn fio(path: &Path, block_bytes: usize, depth: usize, registers: bool) -> Result
     reads.with_context(|| format!("fio says {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn random(path: &Path, block_bytes: usize) -> Result<()> {
-    for depth in [1, 4, 16, 64] {
-        let mut rows = Vec::new();
-        for round in 0..3 {
-            // Each reads blocks of its own: what one has read may be in some memory below.
-            let seed = |registers| round * 77 + if registers { 5 } else { 1005 } + depth as u64 * 7919;
-            let ours = |registers| ours(path, block_bytes, depth, registers, seed(registers));
-            let fio = |registers| fio(path, block_bytes, depth, registers);
-            rows.push([ours(true)?, fio(true)?, ours(false)?, fio(false)?]);
-        }
-        rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
-        let ratio = |of: usize, to: usize| {
-            let mut ratios: Vec<f64> = rows.iter().map(|row| row[of] / row[to]).collect();
-            ratios.sort_by(f64::total_cmp);
-            format!("{:.2} ({:.2} to {:.2})", ratios[1], ratios[0], ratios[2])
+fn random(path: &Path, kilobytes: &str, depth: usize, rounds: u64) -> Result<()> {
+    let block_bytes = kilobytes.parse::<usize>()? << 10;
+    let mut rows = Vec::new();
+    for round in 0..rounds {
+        // Each reads blocks of its own: what one has read may be in some memory below.
+        let seed = |registers| {
+            let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
+            now ^ (round * 77 + if registers { 5 } else { 1005 } + depth as u64 * 7919)
         };
-        let [ours, fio, plain, plain_fio] = rows[1];
-        println!(
-            "{} KiB, {depth} at once: {ours:.0} reads a second, fio {fio:.0}: {}; with nothing registered {plain:.0}, \
-             fio {plain_fio:.0}: {}; registered / not {}",
-            block_bytes >> 10,
-            ratio(0, 1),
-            ratio(2, 3),
-            ratio(0, 2)
-        );
+        let ours = |registers| ours(path, block_bytes, depth, registers, seed(registers));
+        let fio = |registers| fio(path, block_bytes, depth, registers);
+        // Who comes first does so half of the time.
+        let row = match round % 2 {
+            0 => [ours(true)?, fio(true)?, ours(false)?, fio(false)?],
+            _ => {
+                let (plain_fio, plain) = (fio(false)?, ours(false)?);
+                let registered_fio = fio(true)?;
+                [ours(true)?, registered_fio, plain, plain_fio]
+            }
+        };
+        rows.push(row);
     }
+    let middle = |mut numbers: Vec<f64>| {
+        numbers.sort_by(f64::total_cmp);
+        [numbers[numbers.len() / 2], numbers[0], numbers[numbers.len() - 1]]
+    };
+    let ratio = |of: usize, to: usize| {
+        let [median, least, most] = middle(rows.iter().map(|row| row[of] / row[to]).collect());
+        format!("{median:.2} ({least:.2} to {most:.2})")
+    };
+    let [ours, fio, plain, plain_fio] =
+        [0, 1, 2, 3].map(|of: usize| middle(rows.iter().map(|row| row[of]).collect())[0]);
+    println!(
+        "{kilobytes} KiB, {depth} at once: {ours:.0} reads a second, fio {fio:.0}: {}; with nothing registered {plain:.0}, \
+         fio {plain_fio:.0}: {}; registered / not {} (medians of {rounds} rounds)",
+        ratio(0, 1),
+        ratio(2, 3),
+        ratio(0, 2)
+    );
     Ok(())
 }
 

@@ -32,7 +32,8 @@ impl Compared {
     }
 }
 
-/// Compares all files of an image, packed or changed since. `progress` is told how many bytes were read.
+/// Compares all files of an image, packed or changed since. `progress` is told how many bytes of contents it is
+/// past, read or not.
 pub fn compare(image: &Generation, mut progress: impl FnMut(u64)) -> Compared {
     let (mut found, mut read) = (Compared::default(), 0);
     let is_first = |entry: &Entry<'_>| entry.names().next().is_none_or(|first| first == entry.path());
@@ -40,7 +41,7 @@ pub fn compare(image: &Generation, mut progress: impl FnMut(u64)) -> Compared {
         let names = entry.name_count() as u64;
         found.files += names;
         match tags_of(entry, |bytes| progress(read + bytes)) {
-            Ok(None) => continue,
+            Ok(None) => {}
             Ok(Some((has, is))) => {
                 found.compared += names;
                 if has != is.as_bytes() {
@@ -51,6 +52,7 @@ pub fn compare(image: &Generation, mut progress: impl FnMut(u64)) -> Compared {
             Err(error) => found.add(entry.path(), &format!("cannot be compared with its tag: {error}")),
         }
         read += entry.size();
+        progress(read);
     }
     found
 }
