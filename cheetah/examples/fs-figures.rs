@@ -412,7 +412,8 @@ fn verify_cold(path: &Path, seconds: u64) -> Result<()> {
         }
         logs.sort_unstable_by(f64::total_cmp);
         let count = logs.len() as f64;
-        // The interval of a median by ranks: 1.96 of the binomial distribution's deviations around the middle.
+        // The interval of a median by ranks: 1.96 of the binomial distribution's deviations around the
+        // middle.
         let rank = |deviations: f64| logs[(count / 2.0 + deviations * 0.98 * count.sqrt()) as usize].exp();
         println!(
             "cold, {name}: without / --verify {:.3} (95 %: {:.3} to {:.3}; median of {count} pairs of 1 MB); all of it {:.3}",

@@ -32,8 +32,8 @@ impl Compared {
     }
 }
 
-/// Compares all files of an image, packed or changed since. `progress` is told how many bytes of contents it is
-/// past, read or not.
+/// Compares all files of an image, packed or changed since. `progress` is told how many bytes of contents it
+/// is past, read or not.
 pub fn compare(image: &Generation, mut progress: impl FnMut(u64)) -> Compared {
     let (mut found, mut read) = (Compared::default(), 0);
     let is_first = |entry: &Entry<'_>| entry.names().next().is_none_or(|first| first == entry.path());

@@ -70,8 +70,8 @@ impl Drop for Orders {
     }
 }
 
-/// A thread that makes changes: those that have come together, and the next ones while they are on their way to
-/// the disk; then these share one wait for it.
+/// A thread that makes changes: those that have come together, and the next ones while they are on their way
+/// to the disk; then these share one wait for it.
 #[derive(Debug)]
 pub struct Committer {
     orders: Orders,
