@@ -8,46 +8,46 @@
 use std::fmt;
 
 /// Bytes of a frame's header.
-pub(super) const HEADER_BYTES: usize = 9;
+pub(crate) const HEADER_BYTES: usize = 9;
 
 /// What a client sends first (section 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Content of the longest frame that is taken: what holds unless we say something else.
-pub(super) const MAX_FRAME: usize = 16_384;
+pub(crate) const MAX_FRAME: usize = 16_384;
 
 /// Kinds of frames (section 6; RFC 9218 section 7.1).
-pub(super) mod kind {
-    pub(in super::super) const DATA: u8 = 0;
-    pub(in super::super) const HEADERS: u8 = 1;
-    pub(in super::super) const PRIORITY: u8 = 2;
-    pub(in super::super) const RST_STREAM: u8 = 3;
-    pub(in super::super) const SETTINGS: u8 = 4;
-    pub(in super::super) const PUSH_PROMISE: u8 = 5;
-    pub(in super::super) const PING: u8 = 6;
-    pub(in super::super) const GOAWAY: u8 = 7;
-    pub(in super::super) const WINDOW_UPDATE: u8 = 8;
-    pub(in super::super) const CONTINUATION: u8 = 9;
-    pub(in super::super) const PRIORITY_UPDATE: u8 = 16;
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const PRIORITY: u8 = 2;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const PUSH_PROMISE: u8 = 5;
+    pub(crate) const PING: u8 = 6;
+    pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const WINDOW_UPDATE: u8 = 8;
+    pub(crate) const CONTINUATION: u8 = 9;
+    pub(crate) const PRIORITY_UPDATE: u8 = 16;
 }
 
 /// Flags of frames.
-pub(super) mod flag {
-    pub(in super::super) const ACK: u8 = 1;
-    pub(in super::super) const END_STREAM: u8 = 1;
-    pub(in super::super) const END_HEADERS: u8 = 4;
-    pub(in super::super) const PADDED: u8 = 8;
-    pub(in super::super) const PRIORITY: u8 = 32;
+pub(crate) mod flag {
+    pub(crate) const ACK: u8 = 1;
+    pub(crate) const END_STREAM: u8 = 1;
+    pub(crate) const END_HEADERS: u8 = 4;
+    pub(crate) const PADDED: u8 = 8;
+    pub(crate) const PRIORITY: u8 = 32;
 }
 
 /// Parameters of `SETTINGS` (section 6.5.2; RFC 9218 section 2.1).
-pub(super) mod setting {
-    pub(in super::super) const ENABLE_PUSH: u16 = 2;
-    pub(in super::super) const MAX_CONCURRENT_STREAMS: u16 = 3;
-    pub(in super::super) const INITIAL_WINDOW_SIZE: u16 = 4;
-    pub(in super::super) const MAX_FRAME_SIZE: u16 = 5;
-    pub(in super::super) const MAX_HEADER_LIST_SIZE: u16 = 6;
-    pub(in super::super) const NO_RFC7540_PRIORITIES: u16 = 9;
+pub(crate) mod setting {
+    pub(crate) const ENABLE_PUSH: u16 = 2;
+    pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+    pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
+    pub(crate) const MAX_FRAME_SIZE: u16 = 5;
+    pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 6;
+    pub(crate) const NO_RFC7540_PRIORITIES: u16 = 9;
 }
 
 /// Why a stream or a connection ends (section 7).
@@ -95,35 +95,35 @@ impl fmt::Debug for ErrorCode {
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FrameHeader {
-    pub(super) len: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(crate) struct FrameHeader {
+    pub(crate) len: usize,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 impl FrameHeader {
-    pub(super) fn parse(bytes: &[u8]) -> Option<FrameHeader> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<FrameHeader> {
         let &[a, b, c, kind, flags, s, t, u, v] = bytes.first_chunk::<HEADER_BYTES>()?;
         let len = u32::from_be_bytes([0, a, b, c]) as usize;
         let stream = u32::from_be_bytes([s, t, u, v]) & !(1 << 31);
         Some(FrameHeader { len, kind, flags, stream })
     }
 
-    pub(super) fn bytes(self) -> [u8; HEADER_BYTES] {
+    pub(crate) fn bytes(self) -> [u8; HEADER_BYTES] {
         let [_, a, b, c] = (self.len as u32).to_be_bytes();
         let [s, t, u, v] = self.stream.to_be_bytes();
         [a, b, c, self.kind, self.flags, s, t, u, v]
     }
 
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 }
 
 /// `bytes` without padding, whose length stands in front of them if there is any; `None` if it is longer than
 /// they are.
-pub(super) fn without_padding(header: FrameHeader, bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn without_padding(header: FrameHeader, bytes: &[u8]) -> Option<&[u8]> {
     if !header.has(flag::PADDED) {
         return Some(bytes);
     }
@@ -132,6 +132,6 @@ pub(super) fn without_padding(header: FrameHeader, bytes: &[u8]) -> Option<&[u8]
 }
 
 /// The number in four bytes, but for its highest bit.
-pub(super) fn u31(bytes: [u8; 4]) -> u32 {
+pub(crate) fn u31(bytes: [u8; 4]) -> u32 {
     u32::from_be_bytes(bytes) & !(1 << 31)
 }

@@ -7,7 +7,6 @@ use runtime::time::Instant;
 use slab::Slab;
 
 use super::fields::Fields;
-use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_FRAME, PREFACE, flag, kind, setting};
 use super::outgoing::{Outgoing, Part, SHORT_BYTES};
 use super::priority::{Priority, Schedule};
 use super::requests::{Block, ContentFrame};
@@ -15,6 +14,7 @@ use super::stream::{Ending, Stream, Taker};
 use super::{CONNECTION_WINDOW, INITIAL_WINDOW, MAX_STREAMS, MAX_WINDOW, STREAM_WINDOW};
 use crate::access_log::Peer;
 use crate::http::abuse::{Abuse, Allowances};
+use crate::http::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_FRAME, PREFACE, flag, kind, setting};
 use crate::http::hpack::Decoder;
 use crate::service::Service;
 

@@ -2,10 +2,10 @@
 
 use super::MAX_WINDOW;
 use super::connection::{Fault, Http2, LAST_PING, Phase, protocol, too_short};
-use super::frame::{ErrorCode, FrameHeader, MAX_FRAME, flag, kind, setting, u31};
 use super::priority::Priority;
 use super::stream::Ending;
 use crate::http::abuse::Abuse;
+use crate::http::frame::{ErrorCode, FrameHeader, MAX_FRAME, flag, kind, setting, u31};
 use crate::service::Service;
 
 /// Streams whose priority was told before they began.

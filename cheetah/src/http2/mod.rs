@@ -16,15 +16,14 @@
 mod connection;
 mod control;
 mod fields;
-mod frame;
 mod outgoing;
 mod priority;
 mod requests;
 mod responses;
 mod stream;
 
+pub use crate::http::frame::{ErrorCode, PREFACE};
 pub use connection::Http2;
-pub use frame::{ErrorCode, PREFACE};
 
 /// Streams that a client may have open at once.
 pub const MAX_STREAMS: usize = 128;

@@ -13,8 +13,8 @@ use runtime::buffer::Slice;
 use runtime::payload::Piece;
 use slab::Slab;
 
-use super::frame::HEADER_BYTES;
 use super::stream::Stream;
+use crate::http::frame::HEADER_BYTES;
 use crate::http::response::Status;
 
 /// The longest of the frames that are kept where they were made: `PING` and `GOAWAY`.

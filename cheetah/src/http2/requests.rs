@@ -6,7 +6,6 @@ use fsstack::cache::reads::BlockRead;
 
 use super::connection::{Fault, Http2, protocol, too_short};
 use super::fields::BadFields;
-use super::frame::{ErrorCode, FrameHeader, flag, u31, without_padding};
 use super::priority::Priority;
 use super::stream::{Ending, Stream, Taker};
 use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW};
@@ -16,6 +15,7 @@ use crate::answerers::{self, Answering, Origin};
 use crate::body::Awaited;
 use crate::http::abuse::Abuse;
 use crate::http::date::Persistence;
+use crate::http::frame::{ErrorCode, FrameHeader, flag, u31, without_padding};
 use crate::http::parse::{self, Parsed};
 use crate::http::request::{Method, Request, Version};
 use crate::http::response::Status;

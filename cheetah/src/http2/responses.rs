@@ -2,7 +2,6 @@
 //! the schedule.
 
 use super::connection::Http2;
-use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_FRAME, flag, kind};
 use super::outgoing::Part;
 use super::stream::{Stream, Taker};
 use crate::access_log::Record;
@@ -10,6 +9,7 @@ use crate::answer::{self, Answer, OfProgram};
 use crate::body::{Body, LiveBody};
 use crate::http::abuse::Abuse;
 use crate::http::date::Persistence;
+use crate::http::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_FRAME, flag, kind};
 use crate::http::hpack;
 use crate::http::response::Status;
 use crate::live::End;
