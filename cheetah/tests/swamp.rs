@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,6 +167,76 @@ fn https_is_asked_for_as_well() {
     server.shut_down().unwrap();
 }
 
+/// As `options`, by HTTP/2 with so many requests at once on a connection.
+fn by_http2(streams: usize, options: Options) -> Options {
+    let url: Url = format!("http://{}/", options.addr).parse().unwrap();
+    let url = Url { secured: options.secrecy.is_some(), ..url };
+    let paths: Vec<String> =
+        (0..options.targets.len()).map(|i| options.targets.get(i).path.clone()).collect();
+    Options {
+        http2: NonZeroUsize::new(streams),
+        targets: Arc::new(Targets::over_http2(&url, &paths).unwrap()),
+        secrecy: options.secrecy.map(Secrecy::over_http2),
+        ..options
+    }
+}
+
+/// HTTP/2, in the clear and in secret, one request at a time and several, a connection each, at a rate.
+#[test]
+fn http_2_is_asked_for_as_well() {
+    let certificate = support::secured::Certificate::new(&["localhost"]);
+    let trust = Trust::Authorities(&certificate.files.cert);
+    for (secured, streams, keep, rate) in [
+        (false, 1, true, None),
+        (false, 8, true, None),
+        (false, 1, false, None),
+        (false, 200, true, Some(400.0)),
+        (true, 8, true, None),
+        (true, 1, false, None),
+    ] {
+        let what = format!("{secured} {streams} {keep} {rate:?}");
+        let server = on_kernel(site(), &support::secured::config(certificate.acceptor()));
+        let addr = if secured { server.tls_addr().unwrap() } else { server.addr() };
+        let secrecy = secured.then(|| Secrecy::new("localhost", trust, true).unwrap());
+        let options = Options { secrecy, rate, ..options(addr, &["/hello.txt", "/big.bin", "/"], keep) };
+        let ledger = run(&by_http2(streams, options));
+        let answered = server.shut_down().unwrap().total_responses();
+        assert_eq!(ledger.failed(), 0, "{what}: {:?}", ledger.failures);
+        let answers = ledger.answers();
+        // Those under way at the end are not counted.
+        assert!(answers > 5 && answered - answers <= 8 * streams as u64, "{what}: {answered} {answers}");
+        assert!(keep == (ledger.connections <= 8), "{what}: {}", ledger.connections);
+        if rate.is_some() {
+            assert_eq!(answers, 200, "{what}");
+        }
+    }
+    // Who does not speak it is told apart from who is not there.
+    let addr = stub(|_| ok("right"));
+    let ledger = run(&by_http2(2, options(addr, &["/"], true)));
+    assert!(ledger.answers() == 0 && failures(&ledger, Failure::Malformed) > 0, "{:?}", ledger.failures);
+    let mut acceptor = certificate.acceptor();
+    acceptor.offer_http2(false);
+    let server = on_kernel(site(), &support::secured::config(acceptor));
+    let secrecy = Some(Secrecy::new("localhost", trust, true).unwrap());
+    let options = Options { secrecy, ..options(server.tls_addr().unwrap(), &["/hello.txt"], true) };
+    let ledger = run(&by_http2(2, options));
+    assert!(ledger.answers() == 0 && ledger.failed() > 0);
+    server.shut_down().unwrap();
+}
+
+/// A server that goes down has what it has not looked at asked for again, by a connection that is not to be had.
+#[test]
+fn a_server_that_drains_cuts_nothing_short() {
+    let server = on_kernel(site(), &Config::default());
+    let asking = by_http2(8, options(server.addr(), &["/hello.txt", "/big.bin"], true));
+    let asking = std::thread::spawn(move || run(&asking));
+    std::thread::sleep(Duration::from_millis(200));
+    server.shut_down().unwrap();
+    let ledger = asking.join().unwrap();
+    assert!(ledger.answers() > 5, "{}", ledger.answers());
+    assert_eq!(ledger.failed(), failures(&ledger, Failure::Connect), "{:?}", ledger.failures);
+}
+
 /// Our own TCP/IP asks the kernel's sockets, over rings on a veth pair.
 #[test]
 fn our_own_tcp_asks_as_well() {
@@ -173,19 +244,27 @@ fn our_own_tcp_asks_as_well() {
         let Some(()) = veth() else { return };
         let addr = SocketAddr::from((KERNELS, 8080));
         let server = Server::on_kernel(site(), addr, 1, &Config::default()).unwrap();
-        for (keep, rate) in [(true, None), (false, None), (true, Some(400.0)), (false, Some(400.0))] {
+        let cases = [(true, None), (false, None), (true, Some(400.0)), (false, Some(400.0))];
+        let of_http1 = cases.map(|(keep, rate)| (0, keep, rate));
+        let of_http2 = [(1, false, None), (8, true, None), (8, true, Some(400.0))];
+        for (streams, keep, rate) in of_http1.into_iter().chain(of_http2) {
             let interface = Interface::Ring { name: "ours".into() };
             let device = device::open(&DeviceOptions::new(interface)).unwrap().device;
             let before = server.report().stats.total_responses();
-            let options = Options { rate, ..options(server.addr(), &["/hello.txt", "/big.bin"], keep) };
+            let mut options = Options { rate, ..options(server.addr(), &["/hello.txt", "/big.bin"], keep) };
+            if streams > 0 {
+                options = by_http2(streams, options);
+            }
+            let under_way = 8 * streams.max(1) as u64;
             let addresses = Addresses { addr: (OURS, 24), gateway: None };
             let ledger = swamp::run_on_stack(device, None, addresses, &options, &mut |_| {}).unwrap();
             let answered = server.report().stats.total_responses() - before;
-            assert_eq!(ledger.failed(), 0, "{keep} {rate:?}: {:?}", ledger.failures);
+            assert_eq!(ledger.failed(), 0, "{streams} {keep} {rate:?}: {:?}", ledger.failures);
+            let answers = ledger.answers();
             if rate.is_some() {
-                assert!((199..=200).contains(&ledger.answers()) && answered >= ledger.answers());
+                assert!((199..=200).contains(&answers) && answered >= answers);
             } else {
-                assert!(ledger.answers() > 20 && answered - ledger.answers() <= 8, "{}", ledger.answers());
+                assert!(answers > 20 && answered - answers <= under_way, "{streams}: {answers} {answered}");
             }
         }
         server.shut_down().unwrap();
@@ -253,20 +332,27 @@ fn our_own_tcp_asks_in_secret() {
         let addr = |port| SocketAddr::from((KERNELS, port));
         config.tls.as_mut().unwrap().addr = addr(8443);
         let server = Server::on_kernel(site(), addr(8080), 1, &config).unwrap();
-        let ask = |secrecy: Secrecy, keep| {
+        let ask_by = |streams, secrecy: Secrecy, keep| {
             let interface = Interface::Ring { name: "ours".into() };
             let device = device::open(&DeviceOptions::new(interface)).unwrap().device;
             let paths = ["/hello.txt", "/big.bin"];
-            let options = Options { secrecy: Some(secrecy), ..options(addr(8443), &paths, keep) };
+            let mut options = Options { secrecy: Some(secrecy), ..options(addr(8443), &paths, keep) };
+            if streams > 0 {
+                options = by_http2(streams, options);
+            }
             let addresses = Addresses { addr: (OURS, 24), gateway: None };
             swamp::run_on_stack(device, None, addresses, &options, &mut |_| {}).unwrap()
         };
+        let ask = |secrecy: Secrecy, keep| ask_by(0, secrecy, keep);
         let trust = Trust::Authorities(&certificate.files.cert);
         for (keep, resumes) in [(true, true), (false, true), (false, false)] {
             let ledger = ask(Secrecy::new("localhost", trust, resumes).unwrap(), keep);
             assert_eq!(ledger.failed(), 0, "{keep} {resumes}: {:?}", ledger.failures);
             assert!(ledger.answers() > 5 && (keep == (ledger.connections == 8)), "{}", ledger.answers());
         }
+        let ledger = ask_by(4, Secrecy::new("localhost", trust, true).unwrap(), true);
+        assert_eq!(ledger.failed(), 0, "HTTP/2: {:?}", ledger.failures);
+        assert!(ledger.answers() > 5 && ledger.connections == 8, "{}", ledger.answers());
         let other = support::secured::Certificate::new(&["localhost"]);
         let trust = Trust::Authorities(&other.files.cert);
         let ledger = ask(Secrecy::new("localhost", trust, true).unwrap(), true);
@@ -297,6 +383,9 @@ fn the_command_prints_and_draws() {
         json["answers"].as_u64().unwrap() >= 19 && json["latency_ns"]["50"].as_u64().unwrap() > 0,
         "{json}"
     );
+    let output = swamp(&[&url, "--http2", "-m", "4", "--check"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("by HTTP/2 with 4 requests at once"), "{text}");
     // A log is asked for in its order: every third is the same, so that as many responses are.
     let log = dir.path().join("log");
     let line = |target: &str, status: u16| {
@@ -339,6 +428,9 @@ fn the_command_prints_and_draws() {
         (&[&url, "--net", "ring"], "--addr"),
         (&[&url, "--rate", "0"], "a number of requests"),
         (&[&url, "--speed", "1"], "--replay"),
+        (&[&url, "--streams", "2"], "--http2"),
+        (&[&url, "--http2", "-m", "2", "--close"], "--streams can be 1"),
+        (&[&url, "--http2", "-m", "0"], "1 to 1000"),
     ] {
         let output = swamp(arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

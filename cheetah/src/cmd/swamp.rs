@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,13 @@ pub(super) struct Arguments {
     /// A connection for each request
     #[arg(long)]
     close: bool,
+    /// Ask by HTTP/2: of https:// as the handshake says, of http:// without asking whether the server speaks
+    /// it
+    #[arg(long)]
+    http2: bool,
+    /// Of --http2: so many requests at once on each connection, as far as the server allows
+    #[arg(short = 'm', long, value_name = "N", default_value = "1", requires = "http2", value_parser = streams)]
+    streams: NonZeroUsize,
     /// How long to count; 10 if it is not given, and with --speed as long as the log is
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<f64>,
@@ -113,6 +121,10 @@ pub(super) struct Arguments {
 
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| (1..=1 << 20).contains(count)).ok_or_else(|| "1 to 1048576".to_owned())
+}
+
+fn streams(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= 1000).ok_or_else(|| "1 to 1000".to_owned())
 }
 
 fn positive(text: &str, most: f64) -> Option<f64> {
@@ -171,6 +183,9 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     if connections < threads {
         bail!(Usage(format!("--connections {connections} do not suffice for --threads {threads}")));
     }
+    if arguments.close && arguments.streams.get() > 1 {
+        bail!(Usage("with --close a connection has one request, so --streams can be 1 alone".to_owned()));
+    }
     let mut all = vec![url.path.clone()];
     all.extend(paths.iter().cloned());
     if let Some(file) = urls {
@@ -196,7 +211,12 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         }
         (all, order) = (replay.targets, replay.order);
     }
-    let targets = Targets::new(url, &all, !arguments.close).map_err(Usage)?;
+    let targets = if arguments.http2 {
+        Targets::over_http2(url, &all)
+    } else {
+        Targets::new(url, &all, !arguments.close)
+    };
+    let targets = targets.map_err(Usage)?;
     let secrecy = if url.secured { Some(secrecy(arguments)?) } else { None };
     let addr = resolve(url, arguments.net)?;
     let duration = match (arguments.duration, &timetable) {
@@ -211,6 +231,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
             None => Mix::even(targets.len()),
         },
         secrecy,
+        http2: arguments.http2.then_some(arguments.streams),
         connections: *connections,
         rate: arguments.rate,
         random_arrivals: arguments.random,
@@ -235,7 +256,8 @@ fn secrecy(arguments: &Arguments) -> anyhow::Result<Secrecy> {
     let file = arguments.ca.clone().unwrap_or_else(|| SYSTEMS_AUTHORITIES.into());
     let trust = if arguments.insecure { Trust::Anybody } else { Trust::Authorities(&file) };
     let secrecy = Secrecy::new(&arguments.url.host, trust, !arguments.no_resumption);
-    Ok(secrecy.map_err(|why| Usage(format!("{why}; give --ca FILE, or --insecure")))?)
+    let secrecy = secrecy.map_err(|why| Usage(format!("{why}; give --ca FILE, or --insecure")))?;
+    Ok(if arguments.http2 { secrecy.over_http2() } else { secrecy })
 }
 
 fn resolve(url: &Url, net: Net) -> anyhow::Result<SocketAddr> {
@@ -321,8 +343,13 @@ fn heading(arguments: &Arguments, options: &Options) -> String {
         (Some(rate), true) => format!("{rate} requests a second at random"),
     };
     let kept = if *keep { "kept" } else { "for one request each" };
+    let streams = match options.http2.map_or(0, NonZeroUsize::get) {
+        0 => String::new(),
+        1 => " by HTTP/2".to_owned(),
+        n => format!(" by HTTP/2 with {n} requests at once"),
+    };
     format!(
-        "{}{others}: {connections} connections {kept}, {how}, {}, over {}",
+        "{}{others}: {connections} connections {kept}{streams}, {how}, {}, over {}",
         arguments.url,
         seconds_text(*duration),
         arguments.net.name()

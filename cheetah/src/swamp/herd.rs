@@ -6,21 +6,13 @@ use fastrand::Rng;
 use runtime::time::Instant;
 
 use super::Options;
-use super::exchange::{Exchange, FirstAnswers, Outcome, Verifier};
+use super::conversation::Conversation;
+use super::exchange::{Asked, FirstAnswers, Standing, Told, Verifier};
 use super::ledger::{Failure, Ledger};
 use super::timetable::Timetable;
 
 /// After a connection could not be had, the next is tried so much later.
 const REST: Duration = Duration::from_millis(50);
-
-/// Something to be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// Which of the targets.
-    pub(super) target: usize,
-    /// When it is, or was, to be asked for: latency counts from here.
-    pub(super) due: Instant,
-}
 
 /// When requests fall due in an open loop.
 #[derive(Clone, Debug)]
@@ -66,8 +58,13 @@ pub(super) struct Herd {
     rng: Rng,
     schedule: Option<Schedule>,
     began: Instant,
-    /// Connections that wait for something to ask for, by whatever their owner calls them.
+    /// Connections that wait for something to ask for, by whatever their owner calls them; of several streams
+    /// once for each.
     idle: Vec<u32>,
+    /// To be asked for again, since a server has not looked at it.
+    again: Vec<Asked>,
+    /// What a call has told.
+    told: Vec<Told>,
     /// Connections that may be made.
     vacant: usize,
     /// No connection is tried before.
@@ -102,6 +99,8 @@ impl Herd {
             schedule,
             began: now,
             idle: Vec::new(),
+            again: Vec::new(),
+            told: Vec::new(),
             vacant: options.connections,
             rests_until: Instant::ZERO,
             options,
@@ -124,7 +123,9 @@ impl Herd {
         if now < self.until() {
             return false;
         }
-        let all_answered = self.idle.len() + self.vacant == self.options.connections;
+        let streams = self.options.streams();
+        let unused = self.idle.len() + self.vacant * streams;
+        let all_answered = self.again.is_empty() && unused == self.options.connections * streams;
         self.schedule.is_none()
             || (all_answered && self.next_due().is_none())
             || now >= self.until() + self.options.patience
@@ -159,6 +160,11 @@ impl Herd {
     }
 
     fn take(&mut self, now: Instant) -> Option<Asked> {
+        if (self.schedule.is_some() || now < self.until())
+            && let Some(asked) = self.again.pop()
+        {
+            return Some(asked);
+        }
         let due = match &mut self.schedule {
             None if now < self.began + self.options.warm_up + self.options.duration => now,
             None => return None,
@@ -171,19 +177,22 @@ impl Herd {
         Some(Asked { target: self.options.mix.next(&mut self.rng), due })
     }
 
-    /// A connection has done with what it was asked for; what it is to ask for now. `None`: nothing now, it
-    /// is `key` and idle.
-    pub(super) fn again(&mut self, now: Instant, key: u32) -> Option<Asked> {
-        let next = self.take(now);
-        if next.is_none() {
-            self.idle.push(key);
-        }
-        next
+    /// What a new connection says, which has been asked for one thing; it may be asked for more at once.
+    pub(super) fn greet(&mut self, now: Instant, key: u32, asked: Asked) -> Conversation {
+        let mut conversation = Conversation::new(self.options.http2.is_some());
+        conversation.ask(now, asked, &self.options.targets);
+        self.idle.extend(std::iter::repeat_n(key, self.options.streams() - 1));
+        conversation
+    }
+
+    /// A connection takes no more requests.
+    pub(super) fn withdraw(&mut self, key: u32) {
+        self.idle.retain(|&other| other != key);
     }
 
     /// A connection is gone; if it was idle it was this one.
     pub(super) fn gone(&mut self, key: u32) {
-        self.idle.retain(|&other| other != key);
+        self.withdraw(key);
         self.vacant += 1;
     }
 
@@ -208,28 +217,63 @@ impl Herd {
         }
     }
 
-    /// Takes in bytes of a connection, and writes down what came of it.
-    pub(super) fn on_bytes(&mut self, now: Instant, exchange: &mut Exchange, bytes: &[u8]) -> Outcome {
-        let outcome = exchange.on_bytes(bytes, &mut self.first, self.verifier.as_ref());
-        if let Outcome::Over { asked, result, .. } = outcome {
-            self.record(now, asked, result);
+    /// Takes in bytes of a connection, writes down what came of it, and asks for more if that can be; how many
+    /// answers there were, and how it stands with the connection, which is `key`.
+    pub(super) fn on_bytes(
+        &mut self,
+        now: Instant,
+        key: u32,
+        conversation: &mut Conversation,
+        bytes: &[u8],
+    ) -> (usize, Standing) {
+        let mut told = std::mem::take(&mut self.told);
+        let (targets, verifier) = (&self.options.targets, self.verifier.as_ref());
+        let mut standing = conversation.on_bytes(bytes, targets, &mut self.first, verifier, &mut told);
+        let answers = told.len();
+        self.write_down(now, &mut told);
+        self.told = told;
+        if answers > 0 && !self.options.keep {
+            standing = Standing { takes_more: false, is_over: true };
         }
-        outcome
+        if standing.takes_more {
+            for _ in 0..answers {
+                match self.take(now) {
+                    Some(asked) => conversation.ask(now, asked, &self.options.targets),
+                    None => self.idle.push(key),
+                }
+            }
+        } else {
+            self.withdraw(key);
+        }
+        (answers, standing)
     }
 
     /// A connection has ended, or is given up.
-    pub(super) fn on_end(&mut self, now: Instant, exchange: &mut Exchange, failure: Option<Failure>) {
-        let outcome = match failure {
-            Some(failure) => exchange.fail(failure),
-            None => exchange.on_end(&mut self.first, self.verifier.is_some()),
-        };
-        if let Some(Outcome::Over { asked, result, .. }) = outcome {
-            self.record(now, asked, result);
+    pub(super) fn on_end(&mut self, now: Instant, conversation: &mut Conversation, failure: Option<Failure>) {
+        let mut told = std::mem::take(&mut self.told);
+        match failure {
+            Some(failure) => conversation.fail(failure, |at| self.is_late(now, at), &mut told),
+            None => conversation.on_end(&mut self.first, self.verifier.is_some(), &mut told),
+        }
+        self.write_down(now, &mut told);
+        self.told = told;
+    }
+
+    fn write_down(&mut self, now: Instant, told: &mut Vec<Told>) {
+        for told in told.drain(..) {
+            match told {
+                Told::Over(asked, result) => self.record(now, asked, result),
+                Told::Again(asked) => self.again.push(asked),
+            }
         }
     }
 
-    /// Whether what was asked for has taken too long.
-    pub(super) fn is_late(&self, now: Instant, asked_at: Instant) -> bool {
+    /// Whether a connection has taken too long for what it was asked.
+    pub(super) fn has_late(&self, now: Instant, conversation: &Conversation) -> bool {
+        conversation.waits_since().is_some_and(|at| self.is_late(now, at))
+    }
+
+    fn is_late(&self, now: Instant, asked_at: Instant) -> bool {
         now.saturating_since(asked_at) > self.options.patience
     }
 
@@ -269,7 +313,7 @@ mod tests {
     /// seconds of simulated time.
     fn with_a_stall(rate: Option<f64>) -> Ledger {
         let mut herd = Herd::new(options(rate), Instant::ZERO);
-        let mut exchanges: Vec<Exchange> = Vec::new();
+        let mut conversations: Vec<Conversation> = Vec::new();
         let mut busy: Vec<u32> = Vec::new();
         let mut ms = 0;
         loop {
@@ -283,23 +327,25 @@ mod tests {
                     busy.push(key);
                     continue;
                 }
-                let outcome = herd.on_bytes(now, &mut exchanges[key as usize], ANSWER);
-                assert!(matches!(outcome, Outcome::Over { result: Ok(2), keeps: true, .. }));
-                if let Some(asked) = herd.again(now, key) {
-                    exchanges[key as usize].ask(asked);
+                let conversation = &mut conversations[key as usize];
+                let (answers, standing) = herd.on_bytes(now, key, conversation, ANSWER);
+                assert_eq!((answers, standing), (1, Standing { takes_more: true, is_over: false }));
+                if conversation.waits_since().is_some() {
                     busy.push(key);
                 }
             }
             while let Some((asker, asked)) = herd.next(now) {
-                let key = match asker {
-                    Asker::Idle(key) => key,
-                    Asker::New => {
-                        exchanges.push(Exchange::default());
-                        exchanges.len() as u32 - 1
+                match asker {
+                    Asker::Idle(key) => {
+                        conversations[key as usize].ask(now, asked, &herd.options.targets);
+                        busy.push(key);
                     }
-                };
-                exchanges[key as usize].ask(asked);
-                busy.push(key);
+                    Asker::New => {
+                        let key = conversations.len() as u32;
+                        conversations.push(herd.greet(now, key, asked));
+                        busy.push(key);
+                    }
+                }
             }
             ms += 1;
         }
@@ -357,9 +403,8 @@ mod tests {
         let now = Instant::from_millis(30_000);
         let (asker, asked) = herd.next(now).unwrap();
         assert_eq!(asker, Asker::New);
-        let mut exchange = Exchange::default();
-        exchange.ask(asked);
-        herd.on_end(now, &mut exchange, Some(Failure::Connect));
+        let mut conversation = herd.greet(now, 0, asked);
+        herd.on_end(now, &mut conversation, Some(Failure::Connect));
         let ledger = herd.finish(now);
         assert_eq!(ledger.failures[Failure::Connect as usize], 1);
         assert!((99..=100).contains(&ledger.failed()), "{:?}", ledger.failures);

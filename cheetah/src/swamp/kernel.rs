@@ -14,8 +14,9 @@ use rustix::net::{
 };
 use slab::Slab;
 
-use super::exchange::{Exchange, Outcome};
-use super::herd::{Asked, Asker, Herd};
+use super::conversation::Conversation;
+use super::exchange::Asked;
+use super::herd::{Asker, Herd};
 use super::ledger::{Failure, Ledger};
 use super::secure::{Secrecy, Secure};
 use super::{Options, Tell};
@@ -65,7 +66,7 @@ pub fn run(options: &Options, tell: Tell<'_>) -> io::Result<Ledger> {
         ready.clear();
         ready.extend_from_slice(swarm.events.turn(Some(deadline))?);
         for event in &ready {
-            swarm.on_event(event.token.0 as u32)?;
+            swarm.on_event(event.token.0 as u32);
         }
     }
     let now = swarm.now();
@@ -108,13 +109,9 @@ struct Swarm {
 struct Client {
     socket: OwnedFd,
     secure: Option<Box<Secure>>,
-    exchange: Exchange,
-    /// When it was last asked something.
-    asked_at: Instant,
-    /// Bytes of the request that have gone out.
-    sent: usize,
-    /// Answers that it has brought.
-    answers: u64,
+    conversation: Conversation,
+    /// There is somebody at the other end, who has heard something.
+    is_up: bool,
 }
 
 impl Swarm {
@@ -132,9 +129,7 @@ impl Swarm {
         match connect(&socket, &addr) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(_) => {
-                let mut exchange = Exchange::default();
-                exchange.ask(asked);
-                self.herd.on_end(now, &mut exchange, Some(Failure::Connect));
+                self.herd.record(now, asked, Err(Failure::Connect));
                 self.herd.rest(now);
                 self.herd.gone(u32::MAX);
                 return Ok(());
@@ -148,28 +143,25 @@ impl Swarm {
         let entry = self.clients.vacant_entry();
         let key = entry.key();
         self.events.add(&socket, Token(key as u64), Interest::BOTH, Trigger::Edge)?;
-        let mut exchange = Exchange::default();
-        exchange.ask(asked);
-        entry.insert(Client { socket, secure, exchange, asked_at: now, sent: 0, answers: 0 });
+        let conversation = self.herd.greet(now, key as u32, asked);
+        entry.insert(Client { socket, secure, conversation, is_up: false });
         Ok(())
     }
 
     fn ask(&mut self, key: u32, asked: Asked) {
         let now = self.now();
         let Some(client) = self.clients.get_mut(key as usize) else { return };
-        client.exchange.ask(asked);
-        (client.asked_at, client.sent) = (now, 0);
-        client.secure.iter_mut().for_each(|secure| secure.ask());
+        client.conversation.ask(now, asked, &self.herd.options.targets);
         // What goes wrong shows when it is read, or as a lack of an answer.
         let _ = send_rest(client, &self.herd);
     }
 
-    fn on_event(&mut self, key: u32) -> io::Result<()> {
+    fn on_event(&mut self, key: u32) {
         loop {
-            let Some(client) = self.clients.get_mut(key as usize) else { return Ok(()) };
+            let Some(client) = self.clients.get_mut(key as usize) else { return };
             match send_rest(client, &self.herd) {
                 Ok(()) => {}
-                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(()),
+                Err(Errno::AGAIN | Errno::NOTCONN) => return,
                 Err(_) => return self.lost(key),
             }
             match recv(&client.socket, &mut *self.buffer, RecvFlags::empty()) {
@@ -191,24 +183,19 @@ impl Swarm {
                         }
                         bytes = &self.opened;
                     }
-                    if let Outcome::Over { keeps, .. } = self.herd.on_bytes(now, &mut client.exchange, bytes)
-                    {
-                        client.answers += 1;
-                        if !keeps || !self.herd.options.keep {
-                            self.close(key);
-                            return Ok(());
-                        }
-                        match self.herd.again(now, key) {
-                            Some(asked) => self.ask(key, asked),
-                            None => return Ok(()),
-                        }
+                    let (_, standing) = self.herd.on_bytes(now, key, &mut client.conversation, bytes);
+                    if standing.is_over {
+                        self.close(key);
+                        return;
                     }
+                    // What goes wrong shows when it is read, or as a lack of an answer.
+                    let _ = send_rest(client, &self.herd);
                     // A short read has emptied the socket; what comes raises an event.
                     if n < self.buffer.len() {
-                        return Ok(());
+                        return;
                     }
                 }
-                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
                 Err(_) => return self.lost(key),
             }
@@ -216,23 +203,15 @@ impl Swarm {
     }
 
     /// The connection has ended by itself.
-    fn lost(&mut self, key: u32) -> io::Result<()> {
+    fn lost(&mut self, key: u32) {
         let now = self.now();
-        let Some(client) = self.clients.get_mut(key as usize) else { return Ok(()) };
-        let asked = client.exchange.asked();
-        // The server may end a kept connection at any time, so also just when it is asked again: then another
-        // is asked.
-        if let Some(asked) = asked.filter(|_| client.answers > 0 && client.exchange.is_unanswered()) {
-            self.clients.remove(key as usize);
-            return self.connect(asked);
-        }
-        let was_none = client.answers == 0 && client.exchange.is_unanswered() && client.sent == 0;
-        if was_none {
+        let Some(client) = self.clients.get_mut(key as usize) else { return };
+        let failure = (!client.is_up).then_some(Failure::Connect);
+        if failure.is_some() {
             self.herd.rest(now);
         }
-        self.herd.on_end(now, &mut client.exchange, was_none.then_some(Failure::Connect));
+        self.herd.on_end(now, &mut client.conversation, failure);
         self.close(key);
-        Ok(())
     }
 
     fn close(&mut self, key: u32) {
@@ -242,36 +221,43 @@ impl Swarm {
 
     /// Gives up who waits for too long.
     fn sweep(&mut self, now: Instant) {
-        let is_late =
-            |client: &Client| client.exchange.asked().is_some() && self.herd.is_late(now, client.asked_at);
+        let is_late = |client: &Client| self.herd.has_late(now, &client.conversation);
         let late: Vec<usize> = self.clients.iter().filter(|(_, c)| is_late(c)).map(|(key, _)| key).collect();
         for key in late {
-            self.herd.on_end(now, &mut self.clients[key].exchange, Some(Failure::Late));
+            self.herd.on_end(now, &mut self.clients[key].conversation, Some(Failure::Late));
             self.close(key as u32);
         }
     }
 }
 
-/// Sends what is left of the request.
+/// Sends what is left of what is to be said.
 fn send_rest(client: &mut Client, herd: &Herd) -> Result<(), Errno> {
-    let asked = client.exchange.asked();
-    let request = asked.map(|asked| &herd.options.targets.get(asked.target).request);
-    if let Some(secure) = &mut client.secure {
-        let sent = secure.send(&mut Socket(&client.socket), request.map(|request| &request[..]));
-        if sent.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))? {
-            client.sent = request.map_or(0, |request| request.len());
-        }
+    let Client { socket, secure, conversation, is_up } = client;
+    let targets = &herd.options.targets;
+    if let Some(secure) = secure {
+        let plain = conversation.unsent(targets);
+        let len = plain.len();
+        secure.say(plain);
+        conversation.handed_over(len);
+        let sent = secure.flush(&mut Socket(socket));
+        sent.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        *is_up = secure.is_up();
         return Ok(());
     }
-    let Some(request) = request else { return Ok(()) };
-    while client.sent < request.len() {
-        match send(&client.socket, &request[client.sent..], SendFlags::NOSIGNAL) {
-            Ok(n) => client.sent += n,
+    loop {
+        let plain = conversation.unsent(targets);
+        if plain.is_empty() {
+            return Ok(());
+        }
+        match send(&*socket, plain, SendFlags::NOSIGNAL) {
+            Ok(n) => {
+                conversation.handed_over(n);
+                *is_up = true;
+            }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 struct Socket<'a>(&'a OwnedFd);

@@ -8,14 +8,17 @@
 //!                 A stall counts for all who would have come meanwhile (Tene's "coordinated omission" does not arise).
 //! ```
 //!
-//! `herd` knows when what is asked for, and `ledger` what came of it; an `exchange` is one request and its
-//! `reply`, without a socket; `kernel` and `stack` carry the bytes.
+//! `herd` knows when what is asked for, and `ledger` what came of it; a `conversation` is what is said on a
+//! connection, without a socket: an `exchange` of one request and its `reply`, or by HTTP/2 several that are
+//! `multiplexed`; `kernel` and `stack` carry the bytes.
 
+mod conversation;
 mod exchange;
 mod herd;
 mod kernel;
 mod ledger;
 mod mix;
+mod multiplexed;
 mod plot;
 mod replay;
 mod reply;
@@ -26,6 +29,7 @@ mod timetable;
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +50,9 @@ pub struct Options {
     pub addr: SocketAddr,
     /// By HTTPS.
     pub secrecy: Option<Secrecy>,
+    /// By HTTP/2, with so many requests at once on a connection; by HTTP/1.1 without. What is asked for, and
+    /// how in secret, has to be made for it.
+    pub http2: Option<NonZeroUsize>,
     /// What it is asked for.
     pub targets: Arc<Targets>,
     /// In which proportions.
@@ -79,6 +86,7 @@ impl Options {
         Options {
             addr,
             secrecy: None,
+            http2: None,
             mix: Mix::even(targets.len()),
             targets,
             connections: 32,
@@ -92,6 +100,11 @@ impl Options {
             patience: Duration::from_secs(10),
             seed: 1,
         }
+    }
+
+    /// Requests that a connection has under way at once, at most.
+    pub(crate) fn streams(&self) -> usize {
+        self.http2.map_or(1, NonZeroUsize::get)
     }
 
     /// A thread's share of it, of `threads`.

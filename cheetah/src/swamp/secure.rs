@@ -12,6 +12,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+/// What HTTP/2 is called in a handshake (RFC 9113 section 3.2).
+const HTTP2: &[u8] = b"h2";
+
 /// How a server is asked in secret.
 #[derive(Clone, Debug)]
 pub struct Secrecy {
@@ -66,13 +69,24 @@ impl Secrecy {
         Ok(Secrecy { config: Arc::new(config), name })
     }
 
+    /// The same by HTTP/2, and nothing else.
+    #[must_use]
+    pub fn over_http2(self) -> Secrecy {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        Secrecy { config: Arc::new(config), ..self }
+    }
+
     /// A connection that is to be made.
     ///
     /// # Errors
     /// If there are no random bytes.
     pub(super) fn connect(&self) -> Result<Secure, rustls::Error> {
-        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())?;
-        Ok(Secure { connection, has_said: false })
+        let mut connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())?;
+        // What is said before the handshake is done is kept here and nowhere else, so there must be room.
+        connection.set_buffer_limit(None);
+        let wants_http2 = self.config.alpn_protocols[0] == HTTP2;
+        Ok(Secure { connection, wants_http2 })
     }
 }
 
@@ -80,27 +94,21 @@ impl Secrecy {
 #[derive(Debug)]
 pub(super) struct Secure {
     connection: ClientConnection,
-    has_said: bool,
+    wants_http2: bool,
 }
 
 impl Secure {
-    /// A new request is to go out.
-    pub(super) fn ask(&mut self) {
-        self.has_said = false;
+    /// Takes what is to be said, and keeps it until the handshake is done.
+    pub(super) fn say(&mut self, plain: &[u8]) {
+        // Writing to memory does not fail.
+        let _ = self.connection.writer().write_all(plain);
     }
 
-    /// Writes the request to `out`, if it was not yet, and what the handshake has to say. Whether the request
-    /// has gone out.
+    /// Writes what there is to `out`, the handshake's part as well.
     ///
     /// # Errors
     /// Those of `out`.
-    pub(super) fn send(&mut self, out: &mut dyn Write, request: Option<&[u8]>) -> io::Result<bool> {
-        if let Some(request) = request
-            && !std::mem::replace(&mut self.has_said, true)
-        {
-            // Kept until the handshake is done; writing to memory does not fail.
-            let _ = self.connection.writer().write_all(request);
-        }
+    pub(super) fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
         while self.connection.wants_write() {
             match self.connection.write_tls(out) {
                 Ok(_) => {}
@@ -108,7 +116,12 @@ impl Secure {
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.has_said && !self.connection.is_handshaking())
+        Ok(())
+    }
+
+    /// Whether the handshake is done.
+    pub(super) fn is_up(&self) -> bool {
+        !self.connection.is_handshaking()
     }
 
     /// Opens what has come; what it held goes to `opened`.
@@ -120,6 +133,9 @@ impl Secure {
                 break;
             }
             self.connection.process_new_packets()?;
+            if self.wants_http2 && self.is_up() && self.connection.alpn_protocol() != Some(HTTP2) {
+                return Err(rustls::Error::General("the server speaks no HTTP/2".to_owned()));
+            }
             match self.connection.reader().read_to_end(opened) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -191,7 +207,7 @@ mod tests {
         let mut opened = Vec::new();
         while server.is_handshaking() || client.connection.is_handshaking() {
             let mut said = Vec::new();
-            client.send(&mut said, None).unwrap();
+            client.flush(&mut said).unwrap();
             let mut said = &said[..];
             while !said.is_empty() {
                 server.read_tls(&mut said).unwrap();

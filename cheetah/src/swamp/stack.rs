@@ -15,8 +15,9 @@ use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 use slab::Slab;
 
-use super::exchange::{Exchange, Outcome};
-use super::herd::{Asked, Asker, Herd};
+use super::conversation::Conversation;
+use super::exchange::Asked;
+use super::herd::{Asker, Herd};
 use super::kernel::CpuWatch;
 use super::ledger::{Failure, Ledger};
 use super::secure::{Secrecy, Secure};
@@ -112,19 +113,21 @@ pub fn run<D: Device>(
 }
 
 fn connect(now: Instant, stack: &mut Stack, app: &mut Swarm, asked: Asked) -> io::Result<()> {
-    let mut exchange = Exchange::default();
-    exchange.ask(asked);
     let targets = Arc::clone(&app.herd.options.targets);
     let secrecy = app.herd.options.secrecy.as_ref();
     let secure = secrecy.map(Secrecy::connect).transpose().map_err(io::Error::other)?;
-    let sealed = secure.map(|secure| Box::new(Sealed { secure, bytes: Vec::new() }));
-    let mut requests = Requests { targets, queue: VecDeque::new(), sealed, end: 0, is_finished: false };
-    requests.push(asked.target);
+    let is_made = secure.is_some() || app.herd.options.http2.is_some();
+    let bytes = is_made.then(Vec::new);
+    let mut requests =
+        Requests { targets, queue: VecDeque::new(), bytes, secure, end: 0, is_finished: false };
     let remote = app.herd.options.addr;
+    let entry = app.clients.vacant_entry();
+    let key = u32::try_from(entry.key()).map_err(io::Error::other)?;
+    let mut conversation = app.herd.greet(now, key, asked);
+    requests.take(&mut conversation);
     let kept = |pcb: Pcb| {
-        let client = Client { exchange, requests, asked_at: now, is_idle: false, is_given_up: false };
-        let key = app.clients.insert((pcb, client));
-        u32::try_from(key).ok().map(Key)
+        entry.insert((pcb, Client { conversation, requests, is_given_up: false }));
+        Some(Key(key))
     };
     stack.connect(now, None, remote, kept).map_err(|error| lacks(&format!("no connection: {error:?}")))?;
     if now >= app.herd.counts_from() {
@@ -147,59 +150,52 @@ struct Swarm {
 }
 
 struct Client {
-    exchange: Exchange,
+    conversation: Conversation,
     requests: Requests,
-    asked_at: Instant,
-    /// It has nothing to do, and the herd knows.
-    is_idle: bool,
     /// Another has its place with the herd; this one only ends.
     is_given_up: bool,
 }
 
-/// What has been asked for and is not acknowledged, as a stream of bytes.
+/// What has been said and is not acknowledged, as a stream of bytes.
 struct Requests {
     targets: Arc<Targets>,
-    /// Where in the stream each begins, unless they are sealed.
+    /// Requests that are sent from where they lie, and where in the stream each begins: of HTTP/1.1 in the
+    /// clear.
     queue: VecDeque<(u64, usize)>,
-    sealed: Option<Box<Sealed>>,
+    /// Of all else, the bytes.
+    bytes: Option<Vec<u8>>,
+    secure: Option<Secure>,
     end: u64,
     is_finished: bool,
 }
 
-/// TLS, and what it has said that is not acknowledged.
-struct Sealed {
-    secure: Secure,
-    bytes: Vec<u8>,
-}
-
 impl Requests {
-    fn push(&mut self, target: usize) {
-        if let Some(sealed) = &mut self.sealed {
-            sealed.secure.ask();
-            return self.seal(Some(target));
-        }
-        self.queue.push_back((self.end, target));
-        self.end += self.targets.get(target).request.len() as u64;
-    }
-
-    /// Takes what TLS has to say.
-    fn seal(&mut self, target: Option<usize>) {
-        let Some(sealed) = &mut self.sealed else { return };
-        let request = target.map(|target| &self.targets.get(target).request[..]);
-        let Sealed { secure, bytes } = &mut **sealed;
+    /// Takes what the conversation has to say, and TLS.
+    fn take(&mut self, conversation: &mut Conversation) {
+        let plain = conversation.unsent(&self.targets);
+        let len = plain.len();
+        let Some(bytes) = &mut self.bytes else {
+            if let Conversation::One(exchange) = conversation
+                && len > 0
+                && let Some(target) = exchange.target()
+            {
+                self.queue.push_back((self.end, target));
+                self.end += len as u64;
+                exchange.handed_over(len);
+            }
+            return;
+        };
         let before = bytes.len();
-        // Writing to memory does not fail.
-        let _ = secure.send(bytes, request);
+        match &mut self.secure {
+            Some(secure) => {
+                secure.say(plain);
+                // Writing to memory does not fail.
+                let _ = secure.flush(bytes);
+            }
+            None => bytes.extend_from_slice(plain),
+        }
         self.end += (bytes.len() - before) as u64;
-    }
-
-    /// Opens what has come.
-    fn open(&mut self, bytes: &[u8], opened: &mut Vec<u8>) -> Result<(), rustls::Error> {
-        let Some(sealed) = &mut self.sealed else { return Ok(()) };
-        let result = sealed.secure.open(bytes, opened);
-        // An alert, if that is what there is.
-        self.seal(None);
-        result
+        conversation.handed_over(len);
     }
 }
 
@@ -218,24 +214,15 @@ impl Swarm {
     fn ask(&mut self, key: u32, asked: Asked) {
         let now = self.now;
         if let Some((_, client)) = self.clients.get_mut(key as usize) {
-            client.ask(now, asked);
+            client.conversation.ask(now, asked, &self.herd.options.targets);
+            client.requests.take(&mut client.conversation);
         }
     }
 
     /// Who waits for too long.
     fn late(&self) -> Vec<u32> {
-        let is_late = |client: &Client| {
-            client.exchange.asked().is_some() && self.herd.is_late(self.now, client.asked_at)
-        };
+        let is_late = |client: &Client| self.herd.has_late(self.now, &client.conversation);
         self.clients.iter().filter(|(_, (_, client))| is_late(client)).map(|(key, _)| key as u32).collect()
-    }
-}
-
-impl Client {
-    fn ask(&mut self, now: Instant, asked: Asked) {
-        self.exchange.ask(asked);
-        self.requests.push(asked.target);
-        (self.asked_at, self.is_idle) = (now, false);
     }
 }
 
@@ -260,9 +247,9 @@ impl PayloadSource for View<'_> {
 
     fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
         let requests = &self.client.requests;
-        if let Some(sealed) = &requests.sealed {
-            let from = sealed.bytes.len() - (requests.end - offset) as usize;
-            let bytes = &sealed.bytes[from..][..len.min(sealed.bytes.len() - from)];
+        if let Some(bytes) = &requests.bytes {
+            let from = bytes.len() - (requests.end - offset) as usize;
+            let bytes = &bytes[from..][..len.min(bytes.len() - from)];
             if !bytes.is_empty() {
                 out.push(Piece::new(bytes));
             }
@@ -282,9 +269,9 @@ impl PayloadSource for View<'_> {
     }
 
     fn acknowledged(&mut self, offset: u64) {
-        let Requests { targets, queue, sealed, end, .. } = &mut self.client.requests;
-        if let Some(sealed) = sealed {
-            sealed.bytes.drain(..sealed.bytes.len() - (*end - offset) as usize);
+        let Requests { targets, queue, bytes, end, .. } = &mut self.client.requests;
+        if let Some(bytes) = bytes {
+            bytes.drain(..bytes.len() - (*end - offset) as usize);
         }
         while let Some(&(start, target)) = queue.front()
             && start + targets.get(target).request.len() as u64 <= offset
@@ -299,32 +286,31 @@ impl Stream for View<'_> {
         if self.client.is_given_up {
             return bytes.len();
         }
+        let Client { conversation, requests, .. } = &mut *self.client;
         let mut plain = bytes;
-        if self.client.requests.sealed.is_some() {
+        if let Some(secure) = &mut requests.secure {
             self.opened.clear();
-            if let Err(error) = self.client.requests.open(bytes, self.opened) {
+            let result = secure.open(bytes, self.opened);
+            if let Err(error) = result {
                 if !std::mem::replace(self.told, true) {
                     tracing::error!("TLS fails: {error}");
                 }
+                // An alert, if that is what there is.
+                requests.take(conversation);
                 self.receive_finished(self.now);
-                return bytes.len();
-            }
-            if self.opened.is_empty() {
-                // The handshake goes on, or tickets came.
                 return bytes.len();
             }
             plain = &self.opened[..];
         }
-        let outcome = self.herd.on_bytes(self.now, &mut self.client.exchange, plain);
-        if let Outcome::Over { keeps, .. } = outcome {
-            if !keeps || !self.herd.options.keep {
+        // Otherwise the handshake goes on, or tickets came.
+        if !plain.is_empty() {
+            let (_, standing) = self.herd.on_bytes(self.now, self.key, conversation, plain);
+            if standing.is_over {
                 self.give_up();
-            } else if let Some(asked) = self.herd.again(self.now, self.key) {
-                self.client.ask(self.now, asked);
-            } else {
-                self.client.is_idle = true;
+                return bytes.len();
             }
         }
+        requests.take(conversation);
         bytes.len()
     }
 
@@ -334,7 +320,7 @@ impl Stream for View<'_> {
 
     fn receive_finished(&mut self, _now: Instant) {
         if !self.client.is_given_up {
-            self.herd.on_end(self.now, &mut self.client.exchange, None);
+            self.herd.on_end(self.now, &mut self.client.conversation, None);
             self.give_up();
         }
     }
@@ -367,7 +353,7 @@ impl Application for Swarm {
         if failure == Failure::Connect {
             self.herd.rest(self.now);
         }
-        self.herd.on_end(self.now, &mut client.exchange, Some(failure));
+        self.herd.on_end(self.now, &mut client.conversation, Some(failure));
         // Now, and not with the next turn: the key may be another's then.
         self.herd.gone(key.0);
     }

@@ -3,6 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::http::frame::{FrameHeader, MAX_FRAME, flag, kind};
+use crate::http::hpack;
+
+/// Who asks.
+const AGENT: &str = "cheetah-swamp";
+
 /// An address of `http` or `https`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
@@ -77,7 +83,7 @@ pub(super) fn check_path(path: &str) -> Result<(), String> {
 pub struct Target {
     /// Path and query.
     pub path: String,
-    /// The whole request.
+    /// The whole request; of HTTP/2 a frame that lacks the number of its stream.
     pub request: Box<[u8]>,
 }
 
@@ -92,14 +98,38 @@ impl Targets {
     /// What is wrong with a path.
     pub fn new(url: &Url, paths: &[String], keep: bool) -> Result<Targets, String> {
         let connection = if keep { "" } else { "Connection: close\r\n" };
+        Targets::of(paths, |path| {
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {AGENT}\r\n{connection}\r\n",
+                url.authority()
+            );
+            Ok(request.into_bytes())
+        })
+    }
+
+    /// The same by HTTP/2.
+    ///
+    /// # Errors
+    /// What is wrong with a path.
+    pub fn over_http2(url: &Url, paths: &[String]) -> Result<Targets, String> {
+        Targets::of(paths, |path| {
+            let mut block = Vec::new();
+            hpack::get(url.secured, url.authority().as_bytes(), path.as_bytes(), &mut block);
+            hpack::field(b"user-agent", AGENT.as_bytes(), &mut block);
+            if block.len() > MAX_FRAME {
+                return Err(format!("`{path}`: longer than what a frame takes"));
+            }
+            let flags = flag::END_HEADERS | flag::END_STREAM;
+            let header = FrameHeader { len: block.len(), kind: kind::HEADERS, flags, stream: 0 };
+            Ok([&header.bytes()[..], &block].concat())
+        })
+    }
+
+    fn of(paths: &[String], request: impl Fn(&str) -> Result<Vec<u8>, String>) -> Result<Targets, String> {
         let mut targets = Vec::new();
         for path in paths {
             check_path(path)?;
-            let request = format!(
-                "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: cheetah-swamp\r\n{connection}\r\n",
-                url.authority()
-            );
-            targets.push(Target { path: path.clone(), request: request.into_bytes().into() });
+            targets.push(Target { path: path.clone(), request: request(path)?.into() });
         }
         if targets.is_empty() {
             return Err("there is nothing to ask for".to_owned());

@@ -1,7 +1,10 @@
 //! Blocks of heads that this server sends: the static table's indices, and literals that enter no table.
 
 use super::huffman;
-use super::static_table::{STATUS_INDEX, index_of, index_of_status};
+use super::static_table::{
+    AUTHORITY_INDEX, METHOD_GET_INDEX, PATH_INDEX, SCHEME_HTTP_INDEX, SCHEME_HTTPS_INDEX, STATUS_INDEX,
+    index_of, index_of_status,
+};
 
 /// Says that we keep nothing in the peer's table (RFC 7541 section 6.3). Stands first in the first block of a
 /// connection, so that whatever size the peer allows later, there is nothing to say.
@@ -55,6 +58,17 @@ pub fn status(code: &[u8], out: &mut Vec<u8>) {
             integer(0, 4, STATUS_INDEX, out);
             string(code, out);
         }
+    }
+}
+
+/// Appends what a request for a file begins with (RFC 9113 section 8.3.1).
+pub fn get(secured: bool, authority: &[u8], path: &[u8], out: &mut Vec<u8>) {
+    let scheme = if secured { SCHEME_HTTPS_INDEX } else { SCHEME_HTTP_INDEX };
+    integer(0x80, 7, METHOD_GET_INDEX, out);
+    integer(0x80, 7, scheme, out);
+    for (index, value) in [(AUTHORITY_INDEX, authority), (PATH_INDEX, path)] {
+        integer(0, 4, index, out);
+        string(value, out);
     }
 }
 

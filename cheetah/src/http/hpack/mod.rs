@@ -12,7 +12,7 @@ mod static_table;
 
 pub use decoder::{BadBlock, Decoder, MAX_TABLE_BYTES};
 pub(crate) use encoder::is_of_connection;
-pub use encoder::{EMPTY_TABLE, field, of_head, status};
+pub use encoder::{EMPTY_TABLE, field, get, of_head, status};
 
 #[cfg(test)]
 mod tests;

@@ -78,3 +78,10 @@ pub(super) fn index_of_status(code: &[u8]) -> Option<usize> {
 
 /// Where `:status` first stands.
 pub(super) const STATUS_INDEX: usize = 8;
+
+/// Where a request's parts stand; of its method and schemes with their values.
+pub(super) const AUTHORITY_INDEX: usize = 1;
+pub(super) const METHOD_GET_INDEX: usize = 2;
+pub(super) const PATH_INDEX: usize = 4;
+pub(super) const SCHEME_HTTP_INDEX: usize = 6;
+pub(super) const SCHEME_HTTPS_INDEX: usize = 7;
