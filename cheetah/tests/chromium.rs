@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use netstack::device::tap::TapDevice;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::browser::Page;
@@ -143,6 +144,31 @@ fn a_whole_site_is_mirrored_by_its_links() {
     }
 }
 
+/// The same from our own TCP/IP, over a wire that loses two of a hundred frames in both directions.
+#[test]
+fn a_whole_site_is_mirrored_over_a_bad_wire() {
+    support::in_namespace(|| {
+        let tap = "--net tap --dev tap9 --addr 10.89.0.1/24 --host-addr 10.89.0.2 --fault drop=2%,seed=9";
+        let at = "--listen 10.89.0.1:8080 --tls-listen 10.89.0.1:8443";
+        let more: Vec<&str> = tap.split(' ').chain(at.split(' ')).collect();
+        // An address that the interface gets by itself, a second later, is a change of the network, at which
+        // the browser breaks off what it fetches.
+        for which in ["all", "default"] {
+            let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "1");
+        }
+        if let Err(error) = TapDevice::open(Some("tap9"), true) {
+            eprintln!("skipped: {error}");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let expected = linked_site(dir.path());
+        let Some(result) = result_of(dir.path(), &more) else { return };
+        assert_eq!(result["protocols"], serde_json::json!(["h2"]));
+        let got: BTreeMap<String, String> = serde_json::from_value(result["files"].clone()).unwrap();
+        assert_eq!(got, expected);
+    });
+}
+
 /// What the page of a served folder says at its end. `None`, told, without a browser.
 fn result_of(site: &Path, more: &[&str]) -> Option<Value> {
     let certificate = Certificate::new(&["localhost"]);
@@ -150,11 +176,12 @@ fn result_of(site: &Path, more: &[&str]) -> Option<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
     command.arg("serve").stderr(Stdio::null());
     let site = site.to_str().unwrap();
-    let arguments = [site, "--tls-cert", cert, "--tls-key", key, "--tls-listen", "127.0.0.1:0"];
-    let served = Program::start_by(&mut command, &[&arguments[..], more].concat());
+    let arguments = [site, "--tls-cert", cert, "--tls-key", key];
+    let at = if more.contains(&"--tls-listen") { &[][..] } else { &["--tls-listen", "127.0.0.1:0"] };
+    let served = Program::start_by(&mut command, &[&arguments[..], at, more].concat());
     let url = format!("https://{}/", served.https.as_ref().unwrap()).replace("127.0.0.1", "localhost");
     let mut page = Page::open_with(&url, &["--ignore-certificate-errors"])?;
-    let patience = Instant::now() + Duration::from_secs(90);
+    let patience = Instant::now() + Duration::from_secs(180);
     let result: Value = loop {
         let text = page.value("JSON.stringify(window.result || null)");
         let result = serde_json::from_str(text.as_str().unwrap_or("null")).unwrap();

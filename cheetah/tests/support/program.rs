@@ -34,8 +34,9 @@ impl Program {
     }
 
     fn start_with(command: &mut Command, arguments: &[&str], secured: bool) -> Program {
-        let mut child =
-            command.args(arguments).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let anywhere = ["--listen", "127.0.0.1:0"];
+        let at = if arguments.contains(&"--listen") { &[][..] } else { &anywhere };
+        let mut child = command.args(arguments).args(at).stdout(Stdio::piped()).spawn().unwrap();
         let (mut line, mut second) = (String::new(), String::new());
         let mut told = BufReader::new(child.stdout.take().unwrap());
         told.read_line(&mut line).unwrap();
