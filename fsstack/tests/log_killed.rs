@@ -4,10 +4,11 @@
 mod common;
 
 use common::crash::{bytes, sound_state, state};
-use common::script::{apply, parse};
+use common::script::{Op, apply, parse};
 use fsstack::OpenOptions;
 use fsstack::image::build::{BuildOptions, Builder, Mtime};
-use fsstack::log::{Contents, Log, LogError};
+use fsstack::log::{Contents, Log, LogError, Progress, Syncing};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
@@ -21,6 +22,9 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// Where the writer finds its image.
 const FOLDER: &str = "LOG_KILLED_FOLDER";
+
+/// Whether it goes on while syncs are on their way.
+const BEGUN: &str = "LOG_KILLED_BEGUN";
 
 /// A packed image, which the writer makes one that changes.
 fn packed() -> Vec<u8> {
@@ -39,13 +43,46 @@ fn open(image: &Path) -> Log {
     }
 }
 
+/// How the writer makes changes durable.
+#[derive(Clone, Copy, PartialEq)]
+enum Syncs {
+    /// It waits.
+    Waiting,
+    /// It goes on while they are on their way, by io_uring where there is one.
+    Begun,
+}
+
 /// Does the whole workload; `done` is told of each commit.
-fn work(image: &Path, mut done: impl FnMut(&Log)) {
+fn work(image: &Path, syncs: Syncs, mut done: impl FnMut(&Log)) {
     let mut log = open(image);
+    let mut begun = None;
     for (salt, op) in parse(WORKLOAD).iter().enumerate() {
+        if syncs == Syncs::Begun && matches!(op, Op::Sync | Op::Compact) {
+            if let Some(before) = begun.take() {
+                wait_at_the_bell(&mut log, before);
+                done(&log);
+            }
+            if matches!(op, Op::Sync) {
+                begun = Some(log.begin_sync(()));
+                continue;
+            }
+        }
         if apply(&mut log, op, salt as u8).unwrap() {
             done(&log);
         }
+    }
+    if let Some(last) = begun {
+        wait_at_the_bell(&mut log, last);
+        done(&log);
+    }
+}
+
+fn wait_at_the_bell(log: &mut Log, mut syncing: Syncing<()>) {
+    while let Progress::Going(going) = log.progress(syncing).unwrap() {
+        syncing = going;
+        let bell = log.bell().unwrap();
+        // Interrupted, it looks again.
+        let _ = poll(&mut [PollFd::new(&bell, PollFlags::IN)], None);
     }
 }
 
@@ -59,14 +96,15 @@ fn the_writer() {
     // What is made once a process is made before anybody counts.
     let warm = folder.join("warm.img");
     fs::write(&warm, packed()).unwrap();
-    work(&warm, |_| {});
+    let syncs = if std::env::var_os(BEGUN).is_some() { Syncs::Begun } else { Syncs::Waiting };
+    work(&warm, syncs, |_| {});
     fs::remove_file(&warm).unwrap();
     // SAFETY: of this thread alone; it stops, and its parent says when it goes on.
     unsafe {
         assert_eq!(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0), 0);
         libc::raise(libc::SIGSTOP);
     }
-    work(&folder.join("site.img"), |_| done.write_all(b"x").unwrap());
+    work(&folder.join("site.img"), syncs, |_| done.write_all(b"x").unwrap());
     // SAFETY: ends the process, with nothing left to write.
     unsafe { libc::_exit(0) }
 }
@@ -79,9 +117,12 @@ struct TracedWriter {
 
 impl TracedWriter {
     /// To be called, as all else, by the thread that is then its tracer.
-    fn start(folder: &Path) -> TracedWriter {
+    fn start(folder: &Path, syncs: Syncs) -> TracedWriter {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["the_writer", "--exact", "--ignored", "--nocapture"]).env(FOLDER, folder);
+        if syncs == Syncs::Begun {
+            command.env(BEGUN, "1");
+        }
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut status = 0;
         // SAFETY: fills `status`.
@@ -142,20 +183,20 @@ impl TracedWriter {
 }
 
 /// Kills a writer at one system call of so many, and looks at what is there.
-fn killed_at_each(every: usize, first: usize) {
+fn killed_at_each(every: usize, first: usize, syncs: Syncs) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("site.img");
     fs::write(&image, packed()).unwrap();
     let mut states = vec![sound_state(&image, "packed")];
-    work(&image, |log| states.push(state(&log.snapshot())));
+    work(&image, syncs, |log| states.push(state(&log.snapshot())));
     let (mut before, mut after, mut calls) = (0, 0, first);
     loop {
         // Anew, in a folder with nothing else in it.
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("site.img");
         fs::write(&image, packed()).unwrap();
-        let did = TracedWriter::start(folder.path()).kill_after(calls);
+        let did = TracedWriter::start(folder.path(), syncs).kill_after(calls);
         let done = fs::metadata(folder.path().join("done")).unwrap().len() as usize;
         let place = format!("killed after {did} system calls and {done} commits");
         let found = sound_state(&image, &place);
@@ -192,11 +233,19 @@ fn a_writer_killed_now_and_then_leaves_the_state_before_or_after() {
     // Another few each time.
     let first = fastrand::usize(..23);
     println!("at every 23rd from {first} on");
-    killed_at_each(23, first);
+    killed_at_each(23, first, Syncs::Waiting);
+}
+
+#[test]
+fn a_writer_killed_while_syncs_are_on_their_way_leaves_the_state_before_or_after() {
+    let first = fastrand::usize(..23);
+    println!("at every 23rd from {first} on");
+    killed_at_each(23, first, Syncs::Begun);
 }
 
 #[test]
 #[ignore = "one process for each of some hundred system calls"]
 fn a_writer_killed_at_any_system_call_leaves_the_state_before_or_after() {
-    killed_at_each(1, 0);
+    killed_at_each(1, 0, Syncs::Waiting);
+    killed_at_each(1, 0, Syncs::Begun);
 }

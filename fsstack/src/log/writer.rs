@@ -26,6 +26,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use flight::Flight;
 use syncing::Wanted;
@@ -39,6 +41,10 @@ const MAX_GATHERED_BYTES: u64 = 32 << 20;
 
 /// Bytes of dead segments that are worth a journal that says everything again.
 const MIN_DEAD_BYTES: u64 = 8 << 20;
+
+/// How long another writer's lock is waited for: that of a process that was killed with a superblock on its
+/// way to the disk goes when that is there, which may be after the process.
+const MAX_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How far a change went: it is in memory, and durable once [`Log::durable`] is as high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,12 +172,7 @@ impl Log {
                 return Err(LogError::NotALog);
             }
         }
-        let writer = match RangeLock::exclusive(&file, 0, FIRST_SEGMENT) {
-            Ok(Some(lock)) => Some(lock),
-            Ok(None) => return Err(LogError::Busy),
-            Err(error) if error.raw_os_error() == Some(libc::ENOLCK) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let writer = writers_lock(&file)?;
         let options = &generation::with_cache(options);
         let (superblock, committed) = Generation::of_log(&file, options)?;
         Ok(Log {
@@ -472,6 +473,20 @@ impl Log {
             .collect();
         // Nothing gained by copying one into another.
         (going.len() > 1).then_some(going)
+    }
+}
+
+/// Keeps others from writing; `None` where the file system has no locks.
+fn writers_lock(file: &Arc<File>) -> Result<Option<RangeLock>, LogError> {
+    let began = Instant::now();
+    loop {
+        match RangeLock::exclusive(file, 0, FIRST_SEGMENT) {
+            Ok(Some(lock)) => return Ok(Some(lock)),
+            Ok(None) if began.elapsed() < MAX_PATIENCE => thread::sleep(Duration::from_millis(2)),
+            Ok(None) => return Err(LogError::Busy),
+            Err(error) if error.raw_os_error() == Some(libc::ENOLCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
