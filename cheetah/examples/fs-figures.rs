@@ -2,6 +2,7 @@
 //! prints.
 //!
 //!   fs-figures write DIR          10,000 files of 4 KB with one sync: into a log in DIR, and as files of DIR's file system
+//!   fs-figures commits DIR        200 commits of 64 files of 4 KB, each waited for, and each begun while the next is made
 //!   fs-figures tree DIR FILES     a folder of so many files of 4.5 KB, for `pack` and `cp -r`
 //!   fs-figures make IMAGE FILES   an image of so many small files; make-large: of 1 MB
 //!   fs-figures open IMAGE         how long opening it takes, and the first answer
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["write", folder] => write(Path::new(folder)),
+        ["commits", folder] => commits(Path::new(folder)),
         ["tree", folder, files] => tree(Path::new(folder), files.parse()?),
         ["make", image, files] => make(Path::new(image), files.parse()?),
         ["make-large", image, files] => make_large(Path::new(image), files.parse()?),
@@ -111,6 +113,60 @@ fn write(folder: &Path) -> Result<()> {
     let (ours, theirs) = (median(ours), median(theirs));
     println!("{FILES} files of {BYTES} bytes, one sync: log {ours:.1?}, files {theirs:.1?}");
     println!("times as fast, median of 7: {:.2} ({:.2} to {:.2})", ratios[3], ratios[0], ratios[6]);
+    Ok(())
+}
+
+fn commits(folder: &Path) -> Result<()> {
+    const COMMITS: u64 = 200;
+    const FILES: u64 = 64;
+    let image = folder.join("commits.img");
+    let bytes: Vec<Vec<u8>> = (0..FILES).map(|i| contents(i, 4096)).collect();
+    let run = |waits: bool| -> Result<(Duration, u64)> {
+        let mut log = Log::create(&image, &OpenOptions::default())?;
+        let began = Instant::now();
+        let first = log.snapshot().number();
+        let mut before = None;
+        for commit in 0..COMMITS {
+            for (i, bytes) in bytes.iter().enumerate() {
+                change::put(&mut log, format!("{commit}-{i}.html").as_bytes(), MTIME, &bytes[..])?;
+            }
+            if waits {
+                log.sync()?;
+            } else {
+                // Those of one are made while the one before is on its way: no more than that.
+                if let Some(before) = before.take() {
+                    log.wait_for(before)?;
+                }
+                before = Some(log.begin_sync(()));
+            }
+        }
+        if let Some(last) = before {
+            log.wait_for(last)?;
+        }
+        let (took, commits) = (began.elapsed(), (log.snapshot().number() - first));
+        drop(log);
+        fs::remove_file(&image)?;
+        Ok((took, commits))
+    };
+    let (mut waiting, mut begun, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..7 {
+        let [one, other] = [run(round % 2 == 0)?, run(round % 2 == 1)?];
+        anyhow::ensure!(one.1 == COMMITS && other.1 == COMMITS, "{} and {} commits", one.1, other.1);
+        let (waited, went_on) = if round % 2 == 0 { (one.0, other.0) } else { (other.0, one.0) };
+        ratios.push(waited.as_secs_f64() / went_on.as_secs_f64());
+        waiting.push(waited);
+        begun.push(went_on);
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    println!(
+        "{COMMITS} commits of {FILES} files of 4 KB: waited for {:.1?}, begun while the next is made {:.1?}; \
+         times as fast, median of 7: {:.2} ({:.2} to {:.2})",
+        median(waiting),
+        median(begun),
+        ratios[3],
+        ratios[0],
+        ratios[6]
+    );
     Ok(())
 }
 
