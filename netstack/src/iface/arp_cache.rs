@@ -116,7 +116,8 @@ impl Hop {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     entry: Entry,
-    /// Counts those that were in it. Zero once numbers are used up: hops are of none from then on.
+    /// Counts those that were in it. Zero once numbers are used up: it gives out no hops, and is used only
+    /// where there is no other.
     generation: u16,
 }
 
@@ -134,8 +135,12 @@ impl Slot {
 pub struct ArpCache<A = Ipv4Addr> {
     /// Which slot an address has.
     entries: BTreeMap<A, u16>,
+    /// Each is good for 65,535 hops: there are as many as entries, and one more for each 65,535 hops that
+    /// were forgotten.
     slots: Vec<Slot>,
     free: Vec<u16>,
+    /// Slots without numbers, which would be in use again after four thousand million.
+    used_up: Vec<u16>,
     capacity: usize,
     /// A lower bound of all entries' `due`: lets `poll` return at once.
     next_due: Option<Instant>,
@@ -158,6 +163,7 @@ impl<A: Neighbor> ArpCache<A> {
             entries: BTreeMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            used_up: Vec::new(),
             capacity: if capacity == 0 {
                 1
             } else if capacity > most {
@@ -217,6 +223,15 @@ impl<A: Neighbor> ArpCache<A> {
     /// Routes have changed: no hop that was given out before finds anything.
     pub fn forget_hops(&mut self) {
         self.slots.iter_mut().for_each(Slot::forget_hops);
+        let mut entries = std::mem::take(&mut self.entries);
+        for slot in entries.values_mut() {
+            let Slot { entry, generation } = self.slots[usize::from(*slot)];
+            if generation == 0 {
+                let before = std::mem::replace(slot, self.place(entry));
+                self.used_up.push(before);
+            }
+        }
+        self.entries = entries;
     }
 
     /// Somebody wants to send to who is in `slot`.
@@ -340,17 +355,28 @@ impl<A: Neighbor> ArpCache<A> {
         if let Some(due) = entry.due {
             self.note_due(due);
         }
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[usize::from(slot)].entry = entry;
-                slot
-            }
-            None => {
-                self.slots.push(Slot { entry, generation: 1 });
-                (self.slots.len() - 1) as u16
-            }
-        };
+        let slot = self.place(entry);
         self.entries.insert(addr, slot);
+    }
+
+    /// Puts `entry` into a slot that has numbers left, if there can be one.
+    fn place(&mut self, entry: Entry) -> u16 {
+        while let Some(slot) = self.free.pop() {
+            let free = &mut self.slots[usize::from(slot)];
+            if free.generation != 0 {
+                free.entry = entry;
+                return slot;
+            }
+            self.used_up.push(slot);
+        }
+        if let Ok(slot) = u16::try_from(self.slots.len()) {
+            self.slots.push(Slot { entry, generation: 1 });
+            return slot;
+        }
+        // There are fewer entries than slots: one that is in no use is here.
+        let slot = self.used_up.pop().unwrap_or_default();
+        self.slots[usize::from(slot)].entry = entry;
+        slot
     }
 
     fn remove(&mut self, addr: A) -> Option<Entry> {
@@ -486,7 +512,7 @@ mod tests {
         assert_eq!(cache.find(seconds(66), hop), None);
     }
 
-    /// A place whose numbers are used up is found by its address alone: no hop of an earlier one comes back.
+    /// Whose numbers are used up gives way to another slot: no hop comes back, and each neighbour has one.
     #[test]
     fn no_hop_is_of_two_neighbors() {
         let mut cache = ArpCache::new(1);
@@ -496,10 +522,50 @@ mod tests {
             cache.learn(seconds(0), addr, HW, true);
             let (lookup, hop) = cache.lookup_hop(seconds(0), addr);
             assert_eq!(lookup, Lookup::Found(HW));
-            assert_eq!(cache.find(seconds(0), hop).is_some(), hop.generation != 0);
-            assert!(given.insert((hop.slot, hop.generation)) || hop.generation == 0);
+            assert_eq!(cache.find(seconds(0), hop), Some(HW));
+            assert!(given.insert((hop.slot, hop.generation)));
         }
-        assert_eq!(given.len(), 65_536, "those of one place, and none");
+        assert_eq!((given.len(), cache.slots.len()), (70_000, 2));
+    }
+
+    /// The same where the neighbours stay, and the routes change.
+    #[test]
+    fn neighbors_have_hops_however_often_routes_have_changed() {
+        let mut cache = ArpCache::new(4);
+        let others = [ADDR, Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3)];
+        for addr in others {
+            cache.learn(seconds(0), addr, HW, true);
+        }
+        cache.learn(seconds(0), others[2], HW2, true);
+        let mut given = std::collections::HashSet::new();
+        for _ in 0..70_000 {
+            cache.forget_hops();
+            let (_, hop) = cache.lookup_hop(seconds(0), others[2]);
+            assert_eq!(cache.find(seconds(0), hop), Some(HW2));
+            assert!(given.insert((hop.slot, hop.generation)));
+        }
+        assert_eq!((cache.len(), cache.slots.len()), (3, 6));
+        assert_eq!(cache.lookup(seconds(0), others[1]), Lookup::Found(HW));
+    }
+
+    /// Slots are bounded as well: when the last has no numbers left, neighbours are found by their addresses.
+    #[test]
+    fn without_any_numbers_left_addresses_are_looked_up() {
+        let mut cache = ArpCache::new(2);
+        cache.learn(seconds(0), ADDR, HW, true);
+        let spent = Slot { generation: 0, ..cache.slots[0] };
+        cache.slots.resize(65_536, spent);
+        cache.used_up.extend(1..=u16::MAX);
+        cache.slots[0].generation = u16::MAX;
+        cache.forget_hops();
+        for number in 0..1000u32 {
+            cache.learn(seconds(1), Ipv4Addr::from_bits(0x0a00_0100 + number), HW2, true);
+            let (lookup, hop) = cache.lookup_hop(seconds(2), ADDR);
+            cache.learn(seconds(3), ADDR, HW, true);
+            assert!(matches!(lookup, Lookup::Found(HW)), "{number}");
+            assert_eq!(cache.find(seconds(2), hop), None);
+            assert_eq!((cache.slots.len(), cache.used_up.len()), (65_536, 65_536 - cache.len()));
+        }
     }
 
     #[test]
