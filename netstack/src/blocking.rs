@@ -66,6 +66,7 @@ impl From<BindError> for io::Error {
     fn from(error: BindError) -> io::Error {
         let kind = match error {
             BindError::PortInUse => io::ErrorKind::AddrInUse,
+            BindError::NotOurs => io::ErrorKind::AddrNotAvailable,
             BindError::Peer(_) => io::ErrorKind::InvalidInput,
         };
         io::Error::new(kind, error)

@@ -22,6 +22,7 @@ use crate::dhcp;
 use crate::iface::acd::Detector;
 use crate::iface::arp_cache::ArpCache;
 use crate::iface::demux::Demux;
+use crate::iface::groups::Memberships;
 use crate::iface::ipv6::Ipv6Interface;
 use crate::iface::reassembly::Reassembly;
 use crate::iface::route::{Prefix, Routes};
@@ -39,6 +40,7 @@ use crate::tuple::FourTuple;
 
 mod application;
 mod config;
+mod groups;
 mod icmp;
 mod input;
 mod ipv6;
@@ -53,6 +55,7 @@ pub use crate::iface::acd::AddressDetection;
 pub use crate::iface::ipv6::Ipv6Config;
 pub use application::{Application, Key};
 pub use config::{Config, ConnectError, Event, FastOpenConfig, Features, ListenError};
+pub use groups::GroupError;
 pub use udp::{BindError, Datagrams, SendError, UdpSocket};
 
 use queue::{Control, Queues};
@@ -164,6 +167,8 @@ pub struct Stack {
     strays: VecDeque<Vec<u8>>,
     sums: SumCache,
     datagrams: Datagrams,
+    /// What sockets of UDP listen to beside.
+    groups: Memberships<UdpSocket>,
     ip_ident: u16,
     /// Packets sent in fragments of IPv6.
     fragmented: u32,
@@ -253,6 +258,7 @@ impl Stack {
             strays: VecDeque::new(),
             sums: SumCache::new(sums::CAPACITY),
             datagrams: Datagrams::new(speaks_ipv6),
+            groups: Memberships::default(),
             fragmented: 0,
             ip_ident: config.share.index() as u16,
             ephemeral: 0,

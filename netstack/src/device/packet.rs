@@ -75,6 +75,7 @@ impl PacketDevice {
         let socket = packet::open()?;
         packet::set_buffers(&socket, SOCKET_BUFFER_LEN)?;
         packet::set_filter(socket.as_fd(), &vlan::classic_program(vlan))?;
+        packet::hear_groups(socket.as_fd(), interface.index)?;
         let config = datalink::Config {
             write_buffer_size: FRAME_BUFFER_LEN,
             read_buffer_size: FRAME_BUFFER_LEN,

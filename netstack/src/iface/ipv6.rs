@@ -32,6 +32,8 @@ pub(crate) struct Ipv6Interface {
     /// Other addresses of ours, with the lengths of their links' prefixes.
     others: Vec<(Ipv6Addr, u8)>,
     link_local: Ipv6Addr,
+    /// Groups that sockets listen to.
+    joined: Vec<Ipv6Addr>,
     pub(crate) neighbors: ArpCache<Ipv6Addr>,
     pub(crate) reports: MulticastReports,
     /// Where addresses are not given.
@@ -41,8 +43,8 @@ pub(crate) struct Ipv6Interface {
 impl Ipv6Interface {
     pub(crate) fn new(config: Ipv6Config, hardware_addr: EthernetAddress) -> Ipv6Interface {
         let (link_local, neighbors) = (link_local(hardware_addr), ArpCache::default());
-        let (others, reports) = (Vec::new(), MulticastReports::new());
-        Ipv6Interface { config, others, link_local, neighbors, reports, autoconf: None }
+        let (others, joined, reports) = (Vec::new(), Vec::new(), MulticastReports::new());
+        Ipv6Interface { config, others, link_local, joined, neighbors, reports, autoconf: None }
     }
 
     /// One whose addresses are had from a router; `random` is another for each host.
@@ -113,14 +115,27 @@ impl Ipv6Interface {
         self.autoconf.as_ref().is_some_and(|autoconf| autoconf.is_tentative(addr))
     }
 
-    /// The groups that we are in, but for all nodes, which nobody reports: those of our addresses, and of
-    /// those that may become ours (RFC 4291 section 2.8, RFC 4862 section 5.4.2).
+    /// A socket listens to `group` from now on, the first one.
+    pub(crate) fn join(&mut self, group: Ipv6Addr) {
+        if group != ALL_NODES && !self.joined.contains(&group) {
+            self.joined.push(group);
+        }
+    }
+
+    /// No socket listens to it any more.
+    pub(crate) fn leave(&mut self, group: Ipv6Addr) {
+        self.joined.retain(|other| *other != group);
+    }
+
+    /// The groups that we are in, but for all nodes, which nobody reports: those of our addresses, of those
+    /// that may become ours (RFC 4291 section 2.8, RFC 4862 section 5.4.2), and of sockets.
     pub(crate) fn groups(&self) -> SmallVec<[Ipv6Addr; 3]> {
         let candidate = self.autoconf.as_ref().and_then(Autoconf::candidate);
         let addrs = [Some(self.config.addr), candidate, Some(self.link_local)];
         let addrs = addrs.into_iter().flatten().chain(self.others.iter().map(|(addr, _)| *addr));
         let mut groups: SmallVec<[Ipv6Addr; 3]> = SmallVec::new();
-        for group in addrs.filter(|addr| !addr.is_unspecified()).map(solicited_node) {
+        let of_addrs = addrs.filter(|addr| !addr.is_unspecified()).map(solicited_node);
+        for group in of_addrs.chain(self.joined.iter().copied()) {
             if !groups.contains(&group) {
                 groups.push(group);
             }

@@ -9,10 +9,10 @@ use runtime::time::Instant;
 use crate::wire::mld::ReportReason;
 
 /// Section 9.1: how often a change is reported.
-const ROBUSTNESS: u8 = 2;
+pub(crate) const ROBUSTNESS: u8 = 2;
 
 /// Section 9.11: how long after the first report the second follows, at most.
-const UNSOLICITED: Duration = Duration::from_secs(1);
+pub(crate) const UNSOLICITED: Duration = Duration::from_secs(1);
 
 /// Reports that are due.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl MulticastReports {
 }
 
 /// A part of `whole`, by a random number.
-fn part_of(whole: Duration, random: u64) -> Duration {
+pub(crate) fn part_of(whole: Duration, random: u64) -> Duration {
     let ms = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(random % ms.saturating_add(1))
 }

@@ -7,6 +7,7 @@ pub mod arp_cache;
 pub(crate) mod autoconf;
 pub mod demux;
 pub mod flow_share;
+pub(crate) mod groups;
 pub(crate) mod ipv6;
 pub(crate) mod mld;
 pub mod reassembly;

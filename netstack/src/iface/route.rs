@@ -143,6 +143,12 @@ impl Routes {
         !(first >= 224 || first == 127 || first == 0) && links.all(may_be_one)
     }
 
+    /// Whether `addr` is everybody's on our link: on any, or in a network of ours.
+    pub fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
+        let mut links = std::iter::once(self.link).chain(self.others.iter().map(|(_, link)| *link));
+        addr.is_broadcast() || links.any(|link| link.broadcast() == Some(addr))
+    }
+
     /// Our address.
     pub const fn addr(&self) -> Ipv4Addr {
         self.addr

@@ -56,7 +56,12 @@ impl Stack {
         self.send_icmp_from(None, to, message);
     }
 
-    fn send_icmp_from(&mut self, from: Option<Ipv4Addr>, to: Ipv4Addr, message: &icmpv4::Repr<'_>) {
+    pub(super) fn send_icmp_from(
+        &mut self,
+        from: Option<Ipv4Addr>,
+        to: Ipv4Addr,
+        message: &icmpv4::Repr<'_>,
+    ) {
         let mut bytes = vec![0; message.buffer_len()].into_boxed_slice();
         message.emit(&mut icmpv4::Packet::new_unchecked(&mut bytes[..]));
         self.queues.push(Control::Icmp(Icmp { from, ..Icmp::new(to, bytes) }));
@@ -70,8 +75,8 @@ impl Stack {
         original: &[u8],
         app: &mut A,
     ) -> bool {
-        if let Some((port, to)) = self.quoted_datagram(original) {
-            return HARD.contains(&code) && self.datagram_reported(now, port, to, app);
+        if let Some((from, to)) = self.quoted_datagram(original) {
+            return HARD.contains(&code) && self.datagram_reported(now, from, to, app);
         }
         let Some((tuple, seq)) = self.quoted_segment(original) else { return false };
         let mtu = (code == icmpv4::CODE_FRAGMENTATION_NEEDED).then_some(next_hop_mtu);
@@ -113,13 +118,14 @@ impl Stack {
         true
     }
 
-    /// From which port to whom a quoted datagram of ours went.
-    fn quoted_datagram(&self, original: &[u8]) -> Option<(u16, SocketAddr)> {
+    /// From where to whom a quoted datagram of ours went.
+    fn quoted_datagram(&self, original: &[u8]) -> Option<((IpAddr, u16), SocketAddr)> {
         let packet = ipv4::Packet::new_unchecked(original.get(..ipv4::HEADER_LEN)?);
         let is_ours = packet.version() == 4 && self.routes.is_ours(packet.src_addr());
         let (src, dst) = quoted_ports(original.get(packet.header_len().max(ipv4::HEADER_LEN)..)?)?;
         let to = SocketAddr::new(packet.dst_addr().into(), dst);
-        (is_ours && packet.protocol() == Protocol::Udp).then_some((src, to))
+        let from = (packet.src_addr().into(), src);
+        (is_ours && packet.protocol() == Protocol::Udp).then_some((from, to))
     }
 
     /// The socket pair and sequence number of a segment of ours that a router quotes: an IPv4 header and at

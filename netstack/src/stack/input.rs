@@ -22,7 +22,7 @@ use crate::tcp::{CloseReason, Stream};
 use crate::transmission::RxChecksum;
 use crate::tuple::FourTuple;
 use crate::wire::tcp::{FastOpen, Flags};
-use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, ipv4, ipv6, tcp};
+use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, igmp, ipv4, ipv6, tcp};
 
 /// Datagrams of others that wait to be passed on.
 const MAX_STRAYS: usize = 16;
@@ -62,11 +62,14 @@ impl Stack {
         let for_us = dst == self.config.hardware_addr;
         // A frame from our own address is our own, heard back.
         let for_group = dst.is_multicast() && self.ipv6.as_ref().is_some_and(|own| own.hears(dst));
-        if !(for_us || dst.is_broadcast() || for_group) || frame.src_addr() == self.config.hardware_addr {
+        let for_many = dst.is_multicast() && self.hears_many(dst);
+        if !(for_us || dst.is_broadcast() || for_group || for_many)
+            || frame.src_addr() == self.config.hardware_addr
+        {
             return false;
         }
         match frame.ethertype() {
-            EtherType::Ipv4 if for_us || (dst.is_broadcast() && self.dhcp.is_some()) => {
+            EtherType::Ipv4 if for_us || for_many || (dst.is_broadcast() && self.dhcp.is_some()) => {
                 self.ipv4_input(now, frame.payload(), checksum, for_us, app)
             }
             EtherType::Ipv6 if for_us || for_group => self.ipv6_input(now, frame.payload(), checksum, app),
@@ -135,9 +138,17 @@ impl Stack {
             return true;
         }
         // RFC 1122 section 3.2.1.3: no group or nonsense as source; we are no router.
-        if !is_for_one
-            || !self.may_use_address()
-            || !self.routes.is_ours(ip.dst_addr)
+        if !self.may_use_address() {
+            return false;
+        }
+        if !is_for_one {
+            if u8::from(ip.protocol) == igmp::PROTOCOL {
+                return self.igmp_input(now, ip.src_addr, packet.payload());
+            }
+            if !self.is_for_group4(&ip) {
+                return false;
+            }
+        } else if !self.routes.is_ours(ip.dst_addr)
             || !self.detector_of(ip.dst_addr).is_usable()
             || self.routes.is_ours(ip.src_addr)
             || !self.routes.is_unicast(ip.src_addr)
@@ -257,15 +268,16 @@ impl Stack {
         app: &mut A,
     ) -> bool {
         match ip.protocol {
+            _ if !self.routes.is_ours(ip.dst_addr) => {
+                let addrs = (ip.src_addr.into(), ip.dst_addr.into());
+                ip.protocol == Protocol::Udp && self.udp_to_many(now, addrs, payload, checksum, app)
+            }
             Protocol::Tcp => {
                 let addrs = (ip.src_addr.into(), ip.dst_addr.into());
                 self.tcp_input(now, addrs, payload, checksum, ip.ecn == ipv4::ECN_CE, app)
             }
             Protocol::Icmp => self.icmp_input(now, (ip.src_addr, ip.dst_addr), payload, app),
-            // Sockets of UDP are at the first address.
-            Protocol::Udp if ip.dst_addr == self.config.ipv4_addr => {
-                self.udp_input4(now, ip, payload, checksum, app)
-            }
+            Protocol::Udp => self.udp_input4(now, ip, payload, checksum, app),
             _ => false,
         }
     }

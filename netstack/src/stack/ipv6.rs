@@ -3,7 +3,7 @@
 //!
 //! Reports are believed as those of ICMP are ([`super::icmp`]).
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use runtime::time::Instant;
@@ -45,8 +45,11 @@ impl Stack {
             Ok(ipv6::Ipv6Content::Whole(protocol, payload)) => {
                 self.packet6_input(now, &packet, (protocol, payload), checksum, app)
             }
-            // RFC 8200 section 4.5 puts groups' together as well, which nobody has reason to send us.
-            Ok(ipv6::Ipv6Content::Fragment(fragment)) if for_us && is_unicast(src) => {
+            // RFC 8200 section 4.5 puts groups' together as well, which without sockets that listen nobody has
+            // reason to send us.
+            Ok(ipv6::Ipv6Content::Fragment(fragment))
+                if is_unicast(src) && (for_us || self.groups.has(dst.into())) =>
+            {
                 self.fragment6_input(now, &packet, &fragment, app)
             }
             _ => false,
@@ -69,9 +72,9 @@ impl Stack {
                 let is_congested = packet.ecn() == ipv4::ECN_CE;
                 self.tcp_input(now, (src.into(), dst.into()), payload, checksum, is_congested, app)
             }
-            // Sockets of UDP are at the first address.
-            Protocol::Udp if is_for_one && !self.ipv6.as_ref().is_some_and(|own| own.is_other(dst)) => {
-                self.udp_input6(now, packet, payload, checksum, app)
+            Protocol::Udp if is_for_one => self.udp_input6(now, packet, payload, checksum, app),
+            Protocol::Udp if is_unicast(src) => {
+                self.udp_to_many(now, (src.into(), dst.into()), payload, checksum, app)
             }
             Protocol::Icmpv6 => self.icmpv6_input(now, src, dst, packet.hop_limit(), payload, app),
             _ => false,
@@ -196,8 +199,8 @@ impl Stack {
             }
             icmpv6::Repr::DestinationUnreachable { code, original } => {
                 let is_hard = icmpv6::HARD_CODES.contains(&code);
-                if let Some((port, to)) = self.quoted_datagram6(original) {
-                    return is_hard && self.datagram_reported(now, port, to, app);
+                if let Some((from, to)) = self.quoted_datagram6(original) {
+                    return is_hard && self.datagram_reported(now, from, to, app);
                 }
                 self.quoted_segment6(original)
                     .is_some_and(|(tuple, seq)| self.path_reported(now, tuple, seq, None, is_hard, app))
@@ -369,8 +372,8 @@ impl Stack {
         if rest > room { room & !7 } else { rest }
     }
 
-    /// From which port to whom a quoted datagram of ours went.
-    fn quoted_datagram6(&self, original: &[u8]) -> Option<(u16, SocketAddr)> {
+    /// From where to whom a quoted datagram of ours went.
+    fn quoted_datagram6(&self, original: &[u8]) -> Option<((IpAddr, u16), SocketAddr)> {
         let packet = ipv6::Packet::new_unchecked(original.get(..ipv6::HEADER_LEN)?);
         let is_ours = packet.version() == 6 && self.ipv6.as_ref()?.is_ours(packet.src_addr());
         let (mut next, mut rest) = (packet.next_header(), &original[ipv6::HEADER_LEN..]);
@@ -379,7 +382,8 @@ impl Stack {
         }
         let (src, dst) = quoted_ports(rest)?;
         let to = SocketAddr::new(packet.dst_addr().into(), dst);
-        (is_ours && Protocol::from(next) == Protocol::Udp).then_some((src, to))
+        let from = (packet.src_addr().into(), src);
+        (is_ours && Protocol::from(next) == Protocol::Udp).then_some((from, to))
     }
 
     /// As [`Stack::quoted_segment`]: a packet of ours that is cut short.

@@ -36,6 +36,8 @@ pub(super) enum Control {
     ArpAnnouncement(Ipv4Addr),
     /// We have the address `own`.
     ArpReply { own: Ipv4Addr, addr: Ipv4Addr, to: EthernetAddress },
+    /// A report of groups of IPv4, finished.
+    Igmp(Box<[u8]>),
     /// An ICMP message, or what is still to be sent of it.
     Icmp(Icmp),
     /// An ICMP message for IPv6.
@@ -61,8 +63,12 @@ pub(super) struct Icmp {
 /// A datagram, and how much of it, its header included, has gone out in fragments.
 #[derive(Debug)]
 pub(super) struct Udp {
+    /// Which of our addresses it comes from; the first, if none is given.
+    pub(super) from: Option<IpAddr>,
     pub(super) src_port: u16,
     pub(super) to: SocketAddr,
+    /// Whether that may be everybody on the link.
+    pub(super) may_broadcast: bool,
     pub(super) payload: Aggregate,
     /// It is several of so many bytes each but the last, which the device takes apart; 0: one.
     pub(super) segment: u16,

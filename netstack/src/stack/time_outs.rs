@@ -23,6 +23,7 @@ impl Stack {
             self.time_wait.next_expiry(),
             self.arp.poll_timeout(),
             self.fragments.next_expiry(),
+            self.groups.poll_timeout(),
             self.detector.poll_timeout(),
             self.detectors.iter().filter_map(|(_, own)| own.poll_timeout()).min(),
             self.dhcp.as_ref().map(dhcp::DhcpClient::poll_timeout),
@@ -51,6 +52,7 @@ impl Stack {
         self.poll_dhcp(now, app);
         self.poll_autoconf(now, app);
         self.report_groups(now);
+        self.report_memberships(now);
         while let Some(action) = self.arp.poll(now) {
             match action {
                 Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
@@ -128,8 +130,7 @@ impl Stack {
         };
         match half_open.retransmit(now, &self.tcp) {
             Some((segment, interval)) => {
-                half_open.timer =
-                    Some(self.wheel.schedule(now + interval, Timer::HalfOpen(Box::new((tuple, number)))));
+                half_open.timer = Some(self.wheel.schedule(now + interval, Timer::HalfOpen(Box::new((tuple, number)))));
                 self.queues.push(Control::Tcp { tuple, segment });
             }
             None => {

@@ -11,11 +11,14 @@ use super::queue::{Control, Icmp, Icmpv6};
 use super::{Application, Features, Stack, Stats};
 use crate::dhcp;
 use crate::iface::arp_cache::{Hop, Lookup};
+use crate::iface::groups::group_hardware;
 use crate::tcp::Pcb;
 use crate::tcp::segment::Outgoing;
 use crate::transmission::{Capabilities, ChecksumRequest, Offload, Payload, Transmission};
 use crate::tuple::FourTuple;
-use crate::wire::{EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, ipv4, ipv6, tcp, udp};
+use crate::wire::{
+    EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, igmp, ipv4, ipv6, tcp, udp,
+};
 
 /// Where the payload of IPv4 and of IPv6 begins.
 const IPV4_END: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
@@ -134,6 +137,7 @@ impl Stack {
             Control::ArpReply { own, addr, to } => {
                 self.transmit_arp(self.arp(arp::Operation::Reply, own, addr, to), to, emit)
             }
+            Control::Igmp(report) => self.transmit_igmp(&report, to, emit),
             Control::Icmp(icmp) => self.transmit_icmp(icmp, to, emit),
             Control::Dhcp(outgoing) => self.transmit_dhcp(&outgoing, to, emit),
             Control::Icmpv6(icmp) => self.transmit_icmpv6(icmp, to, emit),
@@ -446,7 +450,16 @@ impl Stack {
                 return Some((control, to));
             }
             Control::Icmpv6(icmp) => icmp.to.into(),
-            Control::Udp(udp) => udp.to.ip(),
+            Control::Igmp(_) => return Some((control, group_hardware(igmp::ALL_ROUTERS))),
+            Control::Udp(udp) => {
+                if !self.is_usable_source(udp.from) {
+                    return None;
+                }
+                if let Some(to) = self.many_hardware(udp.to.ip()) {
+                    return (udp.may_broadcast || !to.is_broadcast()).then_some((control, to));
+                }
+                udp.to.ip()
+            }
         };
         match self.resolve(now, addr).0 {
             Resolved::To(to) => Some((control, to)),

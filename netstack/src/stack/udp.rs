@@ -10,6 +10,7 @@ use runtime::buffer::{Aggregate, Slice};
 use runtime::payload::{Piece, Pieces};
 use runtime::time::Instant;
 
+use super::groups::GROUP_HOPS;
 use super::queue::{Control, Udp};
 use super::{Application, ConnectError, EPHEMERAL, Stack};
 use crate::iface::ipv6::is_unicast;
@@ -30,6 +31,8 @@ const REFUSALS_A_SECOND: u32 = 100;
 /// A socket of a stack's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UdpSocket {
+    /// `None`: at the first of our addresses of each family.
+    local: Option<IpAddr>,
     port: u16,
     /// Of one that is connected.
     remote: Option<SocketAddr>,
@@ -39,6 +42,11 @@ impl UdpSocket {
     /// Its port.
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The address of ours that it is at; `None`: the first of each family.
+    pub const fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// The one peer that it speaks to, if it is connected.
@@ -53,6 +61,8 @@ impl UdpSocket {
 pub enum BindError {
     /// The port is taken, or all are, or it is 0.
     PortInUse,
+    /// Not one of our addresses.
+    NotOurs,
     /// The peer cannot be spoken to.
     Peer(ConnectError),
 }
@@ -63,6 +73,7 @@ impl fmt::Display for BindError {
             BindError::PortInUse => {
                 f.write_str("the port is taken: give another, from 1 on, or none for any")
             }
+            BindError::NotOurs => f.write_str("not an address of this stack"),
             BindError::Peer(error) => error.fmt(f),
         }
     }
@@ -76,8 +87,9 @@ impl core::error::Error for BindError {}
 pub enum SendError {
     /// The socket is closed.
     Closed,
-    /// It is connected to another peer, or the peer's address and port are not those of one host, or of a
-    /// family that is not spoken.
+    /// It is connected to another peer, or the peer's address and port are not those of one host or a group,
+    /// or of a family that is not spoken, or everybody's and the socket sends no broadcasts
+    /// ([`Stack::join_group`]).
     BadAddress,
     /// Longer than a datagram can be.
     TooLong,
@@ -89,7 +101,7 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SendError::Closed => "the socket is closed",
-            SendError::BadAddress => "not the address and port of one host that the socket speaks to",
+            SendError::BadAddress => "not an address and port that the socket speaks to",
             SendError::TooLong => "the datagram is too long: 65,507 bytes are the most",
             SendError::Full => "too many datagrams wait to be sent",
         })
@@ -102,6 +114,8 @@ impl core::error::Error for SendError {}
 #[derive(Debug)]
 pub struct Datagrams {
     sockets: HashSet<UdpSocket>,
+    /// Those that may send to everybody on the link.
+    broadcasters: Vec<UdpSocket>,
     outgoing: VecDeque<Udp>,
     outgoing_bytes: usize,
     speaks_ipv6: bool,
@@ -113,6 +127,7 @@ impl Datagrams {
     pub(super) fn new(speaks_ipv6: bool) -> Datagrams {
         Datagrams {
             sockets: HashSet::new(),
+            broadcasters: Vec::new(),
             outgoing: VecDeque::new(),
             outgoing_bytes: 0,
             speaks_ipv6,
@@ -146,24 +161,36 @@ impl Datagrams {
         if !self.sockets.contains(&socket) {
             return Err(SendError::Closed);
         }
-        let max = match to.ip() {
-            IpAddr::V4(_) => Some(udp::MAX_PAYLOAD_LEN),
-            IpAddr::V6(addr) => (self.speaks_ipv6 && is_unicast(addr)).then_some(udp::MAX_PAYLOAD_LEN),
+        let may_broadcast = self.broadcasters.contains(&socket);
+        let is_spoken = match to.ip() {
+            IpAddr::V4(addr) => may_broadcast || !addr.is_broadcast(),
+            IpAddr::V6(addr) => self.speaks_ipv6 && (is_unicast(addr) || addr.is_multicast()),
         };
-        let max = max.ok_or(SendError::BadAddress)?;
-        if to.port() == 0 || socket.remote.is_some_and(|remote| remote != to) {
+        let is_other = socket.local.is_some_and(|local| local.is_ipv4() != to.is_ipv4())
+            || socket.remote.is_some_and(|remote| remote != to);
+        if !is_spoken || is_other || to.port() == 0 {
             return Err(SendError::BadAddress);
         }
         let segment = if payload.len() > usize::from(segment) { segment } else { 0 };
         let is_many = segment > 0 && payload.len().div_ceil(usize::from(segment)) > MAX_SEGMENTS;
-        if payload.len() > max || is_many {
+        if payload.len() > udp::MAX_PAYLOAD_LEN || is_many {
             return Err(SendError::TooLong);
         }
         if self.outgoing.len() >= MAX_OUTGOING || self.outgoing_bytes + payload.len() > MAX_OUTGOING_BYTES {
             return Err(SendError::Full);
         }
         self.outgoing_bytes += payload.len();
-        self.outgoing.push_back(Udp { src_port: socket.port, to, payload, segment, sent: 0, ident: 0 });
+        let (from, src_port) = (socket.local, socket.port);
+        self.outgoing.push_back(Udp {
+            from,
+            src_port,
+            to,
+            may_broadcast,
+            payload,
+            segment,
+            sent: 0,
+            ident: 0,
+        });
         Ok(())
     }
 
@@ -177,7 +204,7 @@ impl Datagrams {
         let mut udp = self.outgoing.pop_front()?;
         if udp.segment > max_segment {
             let payload = udp.payload.split_to(usize::from(udp.segment));
-            let rest = Udp { src_port: udp.src_port, to: udp.to, payload: udp.payload, ..udp };
+            let rest = Udp { payload: udp.payload, ..udp };
             udp = Udp { payload, segment: 0, ..rest };
             if !rest.payload.is_empty() {
                 self.outgoing.push_front(rest);
@@ -187,10 +214,31 @@ impl Datagrams {
         Some(udp)
     }
 
-    /// Who gets what comes from `remote` to `port`: who is connected to it, or else who is bound.
-    fn receiver(&self, port: u16, remote: SocketAddr) -> Option<UdpSocket> {
-        let candidates = [Some(remote), None].map(|remote| UdpSocket { port, remote });
+    /// Who gets what comes from `remote` to `port` of `local`, which `is_first` of its family: who is
+    /// connected to it, or else who is bound; at that address, or else at the first.
+    fn receiver(
+        &self,
+        (local, port): (IpAddr, u16),
+        is_first: bool,
+        remote: SocketAddr,
+    ) -> Option<UdpSocket> {
+        let places = [Some(Some(local)), is_first.then_some(None)];
+        let candidates = [Some(remote), None].into_iter().flat_map(|remote| {
+            places.into_iter().flatten().map(move |local| UdpSocket { local, port, remote })
+        });
         candidates.into_iter().find(|socket| self.sockets.contains(socket))
+    }
+
+    pub(super) fn is_open(&self, socket: UdpSocket) -> bool {
+        self.sockets.contains(&socket)
+    }
+
+    /// Whether `socket` may send to everybody on the link.
+    pub(super) fn allow_broadcasts(&mut self, socket: UdpSocket, allowed: bool) {
+        self.broadcasters.retain(|other| *other != socket);
+        if allowed {
+            self.broadcasters.push(socket);
+        }
     }
 
     /// Whether somebody may be told once more that nobody listens.
@@ -204,12 +252,29 @@ impl Datagrams {
 }
 
 impl Stack {
-    /// A socket that gets what anybody sends to `port` of our addresses, or to a free one.
+    /// A socket that gets what anybody sends to `port`, or to a free one, of the first of our addresses of
+    /// each family.
     ///
     /// # Errors
     /// [`BindError::PortInUse`].
     pub fn bind_udp(&mut self, port: Option<u16>) -> Result<UdpSocket, BindError> {
-        self.keep_udp(port, None)
+        self.keep_udp(None, port, None)
+    }
+
+    /// The same of `local` alone, any address of ours, from which it also sends. It comes before one that is
+    /// at the first addresses.
+    ///
+    /// # Errors
+    /// [`BindError::PortInUse`], [`BindError::NotOurs`].
+    pub fn bind_udp_at(&mut self, local: IpAddr, port: Option<u16>) -> Result<UdpSocket, BindError> {
+        let is_ours = match local {
+            IpAddr::V4(addr) => self.routes.is_ours(addr),
+            IpAddr::V6(addr) => self.ipv6.as_ref().is_some_and(|own| own.is_ours(addr)),
+        };
+        if !is_ours {
+            return Err(BindError::NotOurs);
+        }
+        self.keep_udp(Some(local), port, None)
     }
 
     /// A socket that speaks to `remote` alone, from `port` or a free one, and hears when nobody listens there
@@ -221,18 +286,47 @@ impl Stack {
         if remote.port() == 0 {
             return Err(BindError::Peer(ConnectError::BadAddress));
         }
-        match remote.ip() {
-            IpAddr::V4(addr) => self.own_addr(addr).map(drop),
-            IpAddr::V6(addr) => self.own_addr6(addr).map(drop),
+        let local = match remote.ip() {
+            IpAddr::V4(addr) => self.own_addr(addr).map(IpAddr::V4),
+            IpAddr::V6(addr) => self.own_addr6(addr).map(IpAddr::V6),
         }
         .map_err(BindError::Peer)?;
-        self.keep_udp(port, Some(remote))
+        // The first may become another ([`super::Config::dhcp`]).
+        let local = Some(local).filter(|local| !self.is_first_addr(*local));
+        self.keep_udp(local, port, Some(remote))
     }
 
-    fn keep_udp(&mut self, port: Option<u16>, remote: Option<SocketAddr>) -> Result<UdpSocket, BindError> {
+    /// Whether it is where sockets are that are at no address in particular.
+    fn is_first_addr(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => addr == self.config.ipv4_addr,
+            IpAddr::V6(addr) => {
+                self.ipv6.as_ref().is_some_and(|own| own.is_ours(addr) && !own.is_other(addr))
+            }
+        }
+    }
+
+    /// Whether datagrams may come from that address of ours: not while it is probed for, nor where another
+    /// host has it.
+    pub(super) fn is_usable_source(&mut self, addr: Option<IpAddr>) -> bool {
+        match addr {
+            Some(IpAddr::V4(addr)) => self.routes.is_ours(addr) && self.detector_of(addr).is_usable(),
+            Some(IpAddr::V6(addr)) => self.ipv6.as_ref().is_some_and(|own| own.is_ours(addr)),
+            None => true,
+        }
+    }
+
+    fn keep_udp(
+        &mut self,
+        local: Option<IpAddr>,
+        port: Option<u16>,
+        remote: Option<SocketAddr>,
+    ) -> Result<UdpSocket, BindError> {
         let is_free = |socket: &UdpSocket| !self.datagrams.sockets.contains(socket);
         let socket = match port {
-            Some(port) => Some(UdpSocket { port, remote }).filter(|socket| port != 0 && is_free(socket)),
+            Some(port) => {
+                Some(UdpSocket { local, port, remote }).filter(|socket| port != 0 && is_free(socket))
+            }
             None => {
                 // Of several stacks each has those whose answers come to it.
                 let pair = |port, remote: SocketAddr| {
@@ -250,7 +344,7 @@ impl Stack {
                 let start = self.secret.hash(&pair(self.ephemeral, peer), 4) as u16;
                 (0..=span)
                     .map(|step| EPHEMERAL.start() + (start.wrapping_add(step) & span))
-                    .map(|port| UdpSocket { port, remote })
+                    .map(|port| UdpSocket { local, port, remote })
                     .find(|socket| is_free(socket) && is_ours(socket.port))
             }
         };
@@ -261,6 +355,7 @@ impl Stack {
 
     /// Closes a socket. What it has sent and not gone out yet goes out. Whether it was open.
     pub fn close_udp(&mut self, socket: UdpSocket) -> bool {
+        self.leave_groups(socket);
         self.datagrams.sockets.remove(&socket)
     }
 
@@ -287,21 +382,34 @@ impl Stack {
             }
         };
         let from = SocketAddr::new(src, header.src_port);
-        match self.datagrams.receiver(header.dst_port, from) {
+        match self.datagrams.receiver((dst, header.dst_port), self.is_first_addr(dst), from) {
             Some(socket) => {
-                let whole = payload.len().max(1);
-                let size = match checksum {
-                    RxChecksum::PartialDatagrams(size) => usize::from(size.get()),
-                    _ => whole,
-                };
-                for datagram in payload.chunks(size).chain(payload.is_empty().then_some(payload)) {
-                    self.stats.datagrams_in += 1;
-                    app.datagram(now, socket, from, datagram, &mut self.datagrams);
-                }
+                self.deliver(now, socket, from, payload, checksum, app);
                 UdpInput::Taken
             }
             None if self.datagrams.may_refuse(now) => UdpInput::Refused,
             None => UdpInput::Useless,
+        }
+    }
+
+    /// A datagram's payload, or that of several in one frame, to `socket`.
+    pub(super) fn deliver<A: Application>(
+        &mut self,
+        now: Instant,
+        socket: UdpSocket,
+        from: SocketAddr,
+        payload: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) {
+        let whole = payload.len().max(1);
+        let size = match checksum {
+            RxChecksum::PartialDatagrams(size) => usize::from(size.get()),
+            _ => whole,
+        };
+        for datagram in payload.chunks(size).chain(payload.is_empty().then_some(payload)) {
+            self.stats.datagrams_in += 1;
+            app.datagram(now, socket, from, datagram, &mut self.datagrams);
         }
     }
 
@@ -323,7 +431,7 @@ impl Stack {
                 original[ipv4::HEADER_LEN..].copy_from_slice(&bytes[..udp::HEADER_LEN]);
                 let (code, next_hop_mtu) = (icmpv4::CODE_PORT_UNREACHABLE, 0);
                 let report = icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu, original: &original };
-                self.send_icmp(ip.src_addr, &report);
+                self.send_icmp_from(Some(ip.dst_addr), ip.src_addr, &report);
                 false
             }
         }
@@ -358,11 +466,12 @@ impl Stack {
     pub(super) fn datagram_reported<A: Application>(
         &mut self,
         now: Instant,
-        port: u16,
+        from: (IpAddr, u16),
         to: SocketAddr,
         app: &mut A,
     ) -> bool {
-        let Some(socket) = self.datagrams.receiver(port, to) else { return false };
+        let is_first = self.is_first_addr(from.0);
+        let Some(socket) = self.datagrams.receiver(from, is_first, to) else { return false };
         app.datagram_refused(now, socket, to);
         true
     }
@@ -376,7 +485,12 @@ impl Stack {
     ) -> R {
         let mut buffer = [0; ethernet::HEADER_LEN + ipv6::HEADER_LEN + ipv6::FRAGMENT_LEN + udp::HEADER_LEN];
         let whole = udp::HEADER_LEN + udp.payload.len();
-        let own6 = self.ipv6.as_ref().map(|own| own.addr());
+        let (own4, own6) = match udp.from {
+            Some(IpAddr::V4(addr)) => (addr, None),
+            Some(IpAddr::V6(addr)) => (self.config.ipv4_addr, Some(addr)),
+            None => (self.config.ipv4_addr, self.ipv6.as_ref().map(|own| own.addr())),
+        };
+        let is_for_group = udp.to.ip().is_multicast();
         let rest = whole - udp.sent;
         let (src, len, mut ip_end): (IpAddr, usize, usize) = match (udp.to.ip(), own6) {
             (IpAddr::V6(_), Some(own)) => {
@@ -385,7 +499,7 @@ impl Stack {
             _ => {
                 let room = usize::from(self.config.mtu).saturating_sub(ipv4::HEADER_LEN).max(16);
                 let len = if rest > room { room & !7 } else { rest };
-                (self.config.ipv4_addr.into(), len, ethernet::HEADER_LEN + ipv4::HEADER_LEN)
+                (own4.into(), len, ethernet::HEADER_LEN + ipv4::HEADER_LEN)
             }
         };
         // What the device takes apart goes whole.
@@ -393,17 +507,21 @@ impl Stack {
         let more = len < rest;
         match udp.to.ip() {
             IpAddr::V4(dst) => {
-                self.ipv4_headers(&mut buffer, to, (self.config.ipv4_addr, dst), Protocol::Udp, len, 0);
+                self.ipv4_headers(&mut buffer, to, (own4, dst), Protocol::Udp, len, 0);
                 let mut packet = ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]);
                 if udp.sent == 0 {
                     udp.ident = packet.ident().into();
                 }
                 packet.set_ident(udp.ident as u16);
                 packet.set_fragment(udp.sent, more);
+                if is_for_group {
+                    packet.set_ttl(GROUP_HOPS);
+                }
             }
             IpAddr::V6(dst_addr) => {
                 let src_addr = own6.unwrap_or(Ipv6Addr::UNSPECIFIED);
-                let (protocol, hop_limit) = (Protocol::Udp, super::ipv6::HOP_LIMIT);
+                let hop_limit = if is_for_group { GROUP_HOPS } else { super::ipv6::HOP_LIMIT };
+                let protocol = Protocol::Udp;
                 let ip = ipv6::Repr { src_addr, dst_addr, protocol, payload_len: len, hop_limit };
                 if len < whole {
                     if udp.sent == 0 {

@@ -44,6 +44,25 @@ pub fn join_group(socket: BorrowedFd<'_>, number: u16, program: &[(u16, u8, u8, 
     set_program(socket, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program)
 }
 
+/// Has the interface with that number take in frames for any group, for as long as the socket is open: an
+/// adapter drops those that nobody in the kernel listens to, and of our groups the kernel does not know.
+///
+/// # Errors
+/// From the kernel.
+pub fn hear_groups(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: interface as i32,
+        mr_type: libc::PACKET_MR_ALLMULTI as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    let len = size_of::<libc::packet_mreq>() as libc::socklen_t;
+    let (fd, value) = (socket.as_raw_fd(), (&raw const request).cast());
+    // SAFETY: pointer and length describe `request`, which the kernel only reads.
+    let result = unsafe { libc::setsockopt(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, value, len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Lets a socket receive only what `program`, of classic BPF, keeps; another may take its place later.
 ///
 /// # Errors

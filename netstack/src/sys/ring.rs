@@ -210,6 +210,7 @@ impl Ring {
             set_int_option(fd, libc::SOL_PACKET, libc::PACKET_LOSS, 1)?;
         } else {
             set_int_option(fd, libc::SOL_PACKET, libc::PACKET_COPY_THRESH, 1)?;
+            packet::hear_groups(fd, interface)?;
             // Not every user may have so much, and need not.
             let _ = set_int_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, SOCKET_BUFFER_LEN);
         }

@@ -232,6 +232,19 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
         self.update(field::IDENT, old, ident);
     }
 
+    /// Sets the remaining hops, keeping the checksum right (RFC 1624).
+    pub fn set_ttl(&mut self, ttl: u8) {
+        let old = get_u16(self.buffer.as_ref(), field::TTL);
+        self.update(field::TTL, old, old & 0xff | u16::from(ttl) << 8);
+    }
+
+    /// Sets the length of the header, in bytes, for options that are there already, and sums it anew.
+    pub fn set_header_len(&mut self, len: usize) {
+        debug_assert!(len.is_multiple_of(4) && (HEADER_LEN..=60).contains(&len));
+        self.buffer.as_mut()[field::VERSION_IHL] = 0x40 | (len / 4) as u8;
+        self.fill_checksum();
+    }
+
     /// Sets the two bits of explicit congestion notification, keeping the checksum right (RFC 1624).
     pub fn set_ecn(&mut self, ecn: u8) {
         let old = get_u16(self.buffer.as_ref(), field::VERSION_IHL);

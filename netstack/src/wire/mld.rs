@@ -24,12 +24,15 @@ const REPORT_HEADER_LEN: usize = 8;
 /// A group's record, without sources.
 const RECORD_LEN: usize = 20;
 
-/// Why a group is named (section 5.2.12): without sources that it leaves out, so from everybody.
+/// Why a group is named (section 5.2.12; the numbers are also those of RFC 3376 section 4.2.12): without
+/// sources that are left out, so from everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ReportReason {
     /// It was asked for: `MODE_IS_EXCLUDE`.
     Asked = 2,
+    /// Nobody listens any more: `CHANGE_TO_INCLUDE_MODE`.
+    Left = 3,
     /// It is new: `CHANGE_TO_EXCLUDE_MODE`.
     Joined = 4,
 }
