@@ -41,6 +41,9 @@ static ALLOCATOR: Counting = Counting;
 /// Tables that double are nearly full with so many.
 const CONNECTIONS: usize = 1000;
 
+/// What a connection may own more when it has been served, and waits again.
+const MORE_WHEN_SERVED: isize = 16;
+
 /// What the first ones bring about is there for all.
 const FIRST: usize = 10;
 
@@ -76,8 +79,14 @@ fn cost(server: &Server) -> (isize, isize) {
     for _ in 0..2 {
         streams[FIRST..].iter_mut().for_each(ask);
     }
-    let served = settled();
     let each = |bytes: isize| bytes / CONNECTIONS as isize;
+    // What was in flight is given back when the timer for it comes.
+    let patience = Instant::now() + Duration::from_secs(10);
+    let mut served = settled();
+    while each(served - idle) > MORE_WHEN_SERVED && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(20));
+        served = settled();
+    }
     (each(idle - before), each(served - before))
 }
 
@@ -155,12 +164,12 @@ fn a_connection_that_was_served_owns_no_more_than_one_that_waits() {
         let (idle, served) = cost(&server);
         println!("kernel: {idle} bytes idle, {served} after two requests");
         assert!(idle > 200, "nothing was measured");
-        assert!(served <= 500 && served <= idle + 16, "kernel: {idle} idle, {served} served");
+        assert!(served <= 500 && served <= idle + MORE_WHEN_SERVED, "kernel: {idle} idle, {served} served");
         server.shut_down().unwrap();
         let Some(server) = on_device(support::site(), &tap(), Features::default()) else { return };
         let (idle, served) = cost(&server);
         println!("own TCP: {idle} bytes idle, {served} after two requests");
-        assert!(served <= 800 && served <= idle + 48, "own TCP: {idle} idle, {served} served");
+        assert!(idle <= 600 && served <= idle + MORE_WHEN_SERVED, "own TCP: {idle} idle, {served} served");
         server.shut_down().unwrap();
     });
 }

@@ -60,15 +60,6 @@ pub use udp::{BindError, Datagrams, SendError, UdpSocket};
 
 use queue::{Control, Queues};
 
-/// What a timer of the stack's wheel is for. Connections' own timers are in their PCBs; the wheel holds one
-/// entry each.
-#[derive(Clone, Debug)]
-enum Timer {
-    Connection(Key),
-    /// Of the socket pair, and the record's number. Apart, for most timers are of connections.
-    HalfOpen(Box<(FourTuple, u64)>),
-}
-
 /// Counters since the stack was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -158,7 +149,10 @@ pub struct Stack {
     time_wait: TimeWait,
     /// Connections that are in TIME-WAIT with their block ([`Features::time_wait_records`] off).
     blocks_in_time_wait: usize,
-    wheel: TimerWheel<Timer>,
+    /// One entry for each connection, whose own timers are in its PCB.
+    wheel: TimerWheel<Key>,
+    /// Of half-open ones, by socket pair and the record's number. Apart, for there are many of the others.
+    half_open_wheel: TimerWheel<(FourTuple, u64)>,
     queues: Queues,
     events: VecDeque<Event>,
     reassembly_bytes: usize,
@@ -251,6 +245,7 @@ impl Stack {
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
             blocks_in_time_wait: 0,
             wheel: TimerWheel::with_tick_shift(Instant::ZERO, TICK_SHIFT),
+            half_open_wheel: TimerWheel::with_tick_shift(Instant::ZERO, TICK_SHIFT),
             queues: Queues::default(),
             events: VecDeque::new(),
             reassembly_bytes: 0,
@@ -458,7 +453,7 @@ impl Stack {
                 self.wheel.reschedule(id, next);
                 pcb.link.armed = Some((id, tick));
             }
-            None => pcb.link.armed = Some((self.wheel.schedule(next, Timer::Connection(key)), tick)),
+            None => pcb.link.armed = Some((self.wheel.schedule(next, key), tick)),
         }
     }
 
@@ -508,7 +503,7 @@ impl Stack {
     fn close_connections<A: Application>(&mut self, now: Instant, of_ipv4: bool, app: &mut A) {
         for half_open in self.backlog.take(of_ipv4) {
             if let Some(id) = half_open.timer {
-                self.wheel.cancel(id);
+                self.half_open_wheel.cancel(id);
             }
         }
         let keys: Vec<Key> = self.demux.values(of_ipv4).copied().collect();
@@ -550,7 +545,7 @@ impl Stack {
 
     /// Timers that run, one at most for each connection and half-open connection.
     pub fn timers(&self) -> usize {
-        self.wheel.len()
+        self.wheel.len() + self.half_open_wheel.len()
     }
 
     pub(crate) fn count_passed_on(&mut self, frames: u64) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use runtime::time::Instant;
 
 use super::queue::Control;
-use super::{Application, Event, FastOpenConfig, Key, Stack, Timer};
+use super::{Application, Event, FastOpenConfig, Key, Stack};
 use crate::iface::acd::Claim;
 use crate::iface::reassembly::{Added, DatagramId, Fragment};
 use crate::tcp::fast_open;
@@ -529,7 +529,7 @@ impl Stack {
         }
         let answer = half_open.syn_ack(now, &self.tcp);
         let number = self.backlog.insert(tuple, half_open);
-        let id = self.wheel.schedule(now + self.tcp.initial_rto, Timer::HalfOpen(Box::new((tuple, number))));
+        let id = self.half_open_wheel.schedule(now + self.tcp.initial_rto, (tuple, number));
         if let Some(half_open) = self.backlog.get_mut(&tuple) {
             half_open.timer = Some(id);
         }
@@ -636,7 +636,7 @@ impl Stack {
         if let Some(half_open) = self.backlog.remove(tuple)
             && let Some(id) = half_open.timer
         {
-            self.wheel.cancel(id);
+            self.half_open_wheel.cancel(id);
         }
     }
 

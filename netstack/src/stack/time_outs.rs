@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use runtime::time::Instant;
 
 use super::queue::Control;
-use super::{Application, Key, Stack, Timer};
+use super::{Application, Key, Stack};
 use crate::dhcp;
 use crate::iface::acd::{self, Detector};
 use crate::iface::arp_cache::Action;
@@ -20,6 +20,7 @@ impl Stack {
     pub fn poll_timeout(&self) -> Option<Instant> {
         [
             self.wheel.next_expiry(),
+            self.half_open_wheel.next_expiry(),
             self.time_wait.next_expiry(),
             self.arp.poll_timeout(),
             self.fragments.next_expiry(),
@@ -38,11 +39,11 @@ impl Stack {
 
     /// Runs all timers due at `now`.
     pub fn handle_timeout<A: Application>(&mut self, now: Instant, app: &mut A) {
-        while let Some((_, timer)) = self.wheel.expire(now) {
-            match timer {
-                Timer::Connection(key) => self.connection_timeout(now, key, app),
-                Timer::HalfOpen(which) => self.half_open_timeout(now, which.0, which.1, app),
-            }
+        while let Some((_, key)) = self.wheel.expire(now) {
+            self.connection_timeout(now, key, app);
+        }
+        while let Some((_, (tuple, number))) = self.half_open_wheel.expire(now) {
+            self.half_open_timeout(now, tuple, number, app);
         }
         self.time_wait.expire(now);
         while let Some(incomplete) = self.fragments.expire(now) {
@@ -130,7 +131,7 @@ impl Stack {
         };
         match half_open.retransmit(now, &self.tcp) {
             Some((segment, interval)) => {
-                half_open.timer = Some(self.wheel.schedule(now + interval, Timer::HalfOpen(Box::new((tuple, number)))));
+                half_open.timer = Some(self.half_open_wheel.schedule(now + interval, (tuple, number)));
                 self.queues.push(Control::Tcp { tuple, segment });
             }
             None => {

@@ -19,6 +19,7 @@ pub(crate) mod challenge;
 mod congestion;
 mod ecn;
 pub(crate) mod fast_open;
+mod in_flight;
 mod output;
 mod pacing;
 mod prr;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use runtime::payload::{self, Pieces};
 use runtime::time::Instant;
 
+use crate::tcp::in_flight::InFlight;
 use crate::tcp::pcb::{Pcb, syn_window, window_scale};
 use crate::tcp::retransmit::{Phase, Waiting};
 use crate::tcp::segment::Outgoing;
@@ -46,10 +47,11 @@ impl Pcb {
             State::Closed | State::TimeWait => return None,
             _ => {}
         }
-        self.snd.acked_in_batch = 0;
-        self.snd.delivered_in_batch = 0;
-        if let Some(prr) = &mut self.recovery.prr {
-            prr.batch_is_over();
+        if let Some(held) = self.outstanding.get_mut() {
+            (held.acked_in_batch, held.delivered_in_batch) = (0, 0);
+            if let Some(prr) = &mut held.recovery.prr {
+                prr.batch_is_over();
+            }
         }
         self.open_window(stream, config);
         if let Some(segment) = self.next_retransmission(now, stream, segmentation, config, pieces) {
@@ -134,18 +136,20 @@ impl Pcb {
         config: &Config,
         pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
-        if self.reduction.as_ref().is_some_and(|reduction| reduction.holds()) {
+        let held = self.outstanding.get()?;
+        if held.reduction.as_ref().is_some_and(|reduction| reduction.holds()) {
             return None;
         }
-        let (start, hole) = self.recovery.next_hole()?;
+        let (start, hole) = held.recovery.next_hole()?;
+        let first_is_due = held.recovery.first_is_due();
         let (_, mss) = self.data_options(now);
         // A device that segments may send several lost segments at once, but only whole ones.
         let most = if segmentation > mss { segmentation - segmentation % mss } else { mss };
         let pace_room = self.pace_room(now, config);
-        let mut span = if self.recovery.first_is_due() {
+        let mut span = if first_is_due {
             hole.min(mss)
         } else {
-            let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
+            let pipe = self.outstanding.pipe(self.snd.una, self.snd.max);
             let room = self.send_limit().saturating_sub(pipe).min(self.window_room(start));
             if room < hole.min(mss) {
                 return None;
@@ -176,15 +180,17 @@ impl Pcb {
         pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
         let flight = self.snd.max - self.snd.una;
-        if flight == 0 || !self.recovery.may_probe() {
+        if flight == 0 || !self.outstanding.may_probe() {
             return None;
         }
         let (_, mss) = self.data_options(now);
         let span = flight.min(mss);
-        let in_recovery = self.recovery.phase() == Phase::Fast;
+        let in_recovery = self.outstanding.phase() == Phase::Fast;
         let start = if in_recovery { self.snd.una } else { self.snd.max - span };
         let segment = self.again(now, start, span, stream, config, pieces)?;
-        self.recovery.probed(self.snd.max, !in_recovery);
+        if let Some(held) = self.outstanding.get_mut() {
+            held.recovery.probed(self.snd.max, !in_recovery);
+        }
         Some(segment)
     }
 
@@ -210,11 +216,13 @@ impl Pcb {
             }
             (span, with_fin) = (len, false);
         }
-        self.recovery.retransmitted(start, start + span, now);
-        self.paced(now, span, false, config);
-        if let Some(reduction) = &mut self.reduction {
-            reduction.resent(span, Micros::of(now));
+        if let Some(held) = self.outstanding.get_mut() {
+            held.recovery.retransmitted(start, start + span, now);
+            if let Some(reduction) = &mut held.reduction {
+                reduction.resent(span, Micros::of(now));
+            }
         }
+        self.paced(now, span, false, config);
         self.snd.last_sent = now;
         let mut flags = Flags::ACK;
         if with_fin {
@@ -274,7 +282,7 @@ impl Pcb {
         self.try_larger_path(now);
         let (options, mss) = self.data_options(now);
         let window_room = self.window_room(self.snd.max);
-        let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
+        let pipe = self.outstanding.pipe(self.snd.una, self.snd.max);
         let congestion_room = self.send_limit().saturating_sub(pipe);
         let pace_room = self.pace_room(now, config);
         // A device that cuts would repeat CWR in each piece.
@@ -350,15 +358,16 @@ impl Pcb {
         if from_nothing {
             self.snd.owed_since_ms = now.as_millis() as u32;
         }
-        self.paced(now, len, from_nothing, config);
-        if let Some(prr) = &mut self.recovery.prr {
+        self.snd.max = seq + len + u32::from(fin);
+        let held = self.outstanding.in_use(seq, self.sack_permitted);
+        if let Some(prr) = &mut held.recovery.prr {
             prr.sent(len);
         }
-        self.snd.max = seq + len + u32::from(fin);
         if !len.is_multiple_of(mss) {
-            self.snd.small_end = self.snd.max;
+            held.small_end = self.snd.max;
         }
-        self.recovery.records.sent(self.snd.max, Micros::of(now));
+        held.recovery.records.sent(self.snd.max, Micros::of(now));
+        self.paced(now, len, from_nothing, config);
         self.snd.last_sent = now;
         self.due.override_sws = false;
         self.timers.stop(Timer::Persist);
@@ -371,7 +380,7 @@ impl Pcb {
         if !self.timers.is_set(Timer::Retransmit) {
             self.await_time_out(now, now + self.rtt.rto(config), config);
         }
-        if self.recovery.waiting != Waiting::Reordering && self.recovery.may_probe() {
+        if self.outstanding.waiting() != Waiting::Reordering && self.outstanding.may_probe() {
             self.await_probe(now, self.time_out_at(now, config), config);
         }
     }
@@ -385,16 +394,16 @@ impl Pcb {
         reordering_us: u32,
         config: &Config,
     ) {
-        let waiting = self.recovery.waiting;
+        let waiting = self.outstanding.waiting();
         if self.snd.una == self.snd.max {
             if waiting != Waiting::TimeOut || advanced {
-                self.recovery.waiting = Waiting::TimeOut;
+                self.outstanding.set_waiting(Waiting::TimeOut);
                 self.timers.stop(Timer::Retransmit);
             }
         } else if reordering_us > 0 {
-            self.recovery.waiting = Waiting::Reordering;
+            self.outstanding.set_waiting(Waiting::Reordering);
             self.timers.set(now, Timer::Retransmit, now + Duration::from_micros(u64::from(reordering_us)));
-        } else if self.recovery.may_probe() {
+        } else if self.outstanding.may_probe() {
             let time_out = if advanced { now + self.rtt.rto(config) } else { self.time_out_at(now, config) };
             self.await_probe(now, time_out, config);
         } else if advanced {
@@ -406,7 +415,7 @@ impl Pcb {
 
     /// The retransmission timer is one again, at `at`, or when the application waits no longer.
     pub(crate) fn await_time_out(&mut self, now: Instant, at: Instant, config: &Config) {
-        self.recovery.waiting = Waiting::TimeOut;
+        self.outstanding.set_waiting(Waiting::TimeOut);
         self.timers.set(now, Timer::Retransmit, self.within_user_timeout(now, at, config).max(now));
     }
 
@@ -415,16 +424,17 @@ impl Pcb {
         let mut wait = self.rtt.srtt().map_or(NO_SRTT_PTO, |srtt| 2 * srtt + PTO_MARGIN);
         // A FIN is acknowledged at once, and so is what fills a gap.
         let is_lone = self.snd.max - self.snd.una <= self.data_options(now).1;
-        if is_lone && self.state.fin().is_none() && self.recovery.phase() == Phase::Open {
+        if is_lone && self.state.fin().is_none() && self.outstanding.phase() == Phase::Open {
             wait += config.max_ack_delay;
         }
-        self.recovery.waiting = Waiting::Probe;
+        self.outstanding.set_waiting(Waiting::Probe);
         self.timers.set(now, Timer::Retransmit, (now + wait).min(time_out));
     }
 
     /// When what lies at SND.UNA has waited for the time-out.
     pub(crate) fn time_out_at(&self, now: Instant, config: &Config) -> Instant {
-        let elapsed_us = self.recovery.records.first_sent().map_or(0, |sent| Micros::of(now).since(sent));
+        let first_sent = self.outstanding.get().and_then(|held| held.recovery.records.first_sent());
+        let elapsed_us = first_sent.map_or(0, |sent| Micros::of(now).since(sent));
         now + self.rtt.rto(config).saturating_sub(Duration::from_micros(u64::from(elapsed_us)))
     }
 
@@ -449,7 +459,8 @@ impl Pcb {
 
     /// Minshall's form of Nagle's algorithm: a small segment waits only for an earlier small one in flight.
     fn nagle_holds(&self, small_part: u32, finished: bool, config: &Config) -> bool {
-        config.nagle && small_part != 0 && !finished && self.snd.small_end.gt(self.snd.una)
+        let is_small = |held: &InFlight| held.small_end.gt(self.snd.una);
+        config.nagle && small_part != 0 && !finished && self.outstanding.get().is_some_and(is_small)
     }
 
     /// Bytes of the peer's window from `seq` on.

@@ -62,8 +62,9 @@ impl Pcb {
             return u32::MAX;
         }
         let Some(pace) = self.pace(config) else { return u32::MAX };
-        let ahead_us = self.snd.pacer.through.since(Micros::of(now));
-        let free = u32::from(self.snd.pacer.free);
+        let pacer = self.outstanding.get().map(|held| held.pacer).unwrap_or_default();
+        let ahead_us = pacer.through.since(Micros::of(now));
+        let free = u32::from(pacer.free);
         if free == 0 && (ahead_us >= QUANTUM_US || self.timers.is_set(Timer::Pacing)) {
             return 0;
         }
@@ -74,7 +75,8 @@ impl Pcb {
     /// Something could go, were it not for the pace.
     pub(crate) fn wait_for_pace(&mut self, now: Instant) {
         if !self.timers.is_set(Timer::Pacing) {
-            let ahead_us = self.snd.pacer.through.since(Micros::of(now));
+            let through = self.outstanding.get().map(|held| held.pacer.through);
+            let ahead_us = through.map_or(0, |through| through.since(Micros::of(now)));
             self.timers.set(now, Timer::Pacing, now + std::time::Duration::from_micros(ahead_us.into()));
         }
     }
@@ -86,7 +88,8 @@ impl Pcb {
         }
         let (pace, now) = (self.pace(config), Micros::of(now));
         let smss = self.timestamps.smss(self.snd.mss);
-        let pacer = &mut self.snd.pacer;
+        let Some(held) = self.outstanding.get_mut() else { return };
+        let pacer = &mut held.pacer;
         if from_nothing {
             self.timers.stop(Timer::Pacing);
             let first = u32::from(smss) * u32::from(config.initial_window_segments);

@@ -31,9 +31,9 @@ use crate::iface::arp_cache::Hop;
 use crate::tcp::assembler::Assembler;
 use crate::tcp::congestion::Controller;
 use crate::tcp::ecn::Ecn;
-use crate::tcp::pacing::Pacer;
+use crate::tcp::in_flight::Outstanding;
 use crate::tcp::prr::Prr;
-use crate::tcp::retransmit::{LossRecovery, Verdict, View};
+use crate::tcp::retransmit::{Verdict, View};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
@@ -59,9 +59,8 @@ pub struct Pcb {
     pub(crate) rtt: RttEstimator,
     pub(crate) congestion: Controller,
     pub(crate) ecn: Ecn,
-    pub(crate) recovery: LossRecovery,
-    /// What the last loss has cost, as long as it may turn out to be none.
-    pub(crate) reduction: Option<Box<Reduction>>,
+    /// Of what is in flight, while something is.
+    pub(crate) outstanding: Outstanding,
     pub(crate) timers: Timers,
     pub(crate) due: Due,
     /// When the peer was last heard.
@@ -103,16 +102,6 @@ pub(crate) struct Send {
     /// The same without the path's, while a router's report makes it smaller; and when that report came, in
     /// seconds.
     pub(crate) mss_before_path: Option<Box<(u16, u32)>>,
-    /// The round trip is measured next by an ACK beyond this (RFC 6298 section 3: once a round trip).
-    pub(crate) timed_until: SeqNumber,
-    /// Bytes acknowledged since segments were last asked for: a device brings ACKs in batches, and what they
-    /// made room for could not be sent in between.
-    pub(crate) acked_in_batch: u32,
-    /// The same of all that ACKs report, by SACK or in order, for the first time.
-    pub(crate) delivered_in_batch: u32,
-    pub(crate) pacer: Pacer,
-    /// End of the last segment smaller than the MSS (Minshall's SND.SML).
-    pub(crate) small_end: SeqNumber,
     /// Routers may fragment what we send: a report told of a path below [`MIN_PATH_MTU`].
     pub(crate) may_fragment: bool,
     /// When data were last sent.
@@ -283,11 +272,6 @@ impl Pcb {
                 scale: agreed.snd_scale,
                 mss: agreed.mss,
                 mss_before_path: None,
-                timed_until: snd_nxt,
-                acked_in_batch: 0,
-                delivered_in_batch: 0,
-                pacer: Pacer::default(),
-                small_end: snd_nxt,
                 may_fragment: false,
                 last_sent: now,
                 owed_since_ms: now.as_millis() as u32,
@@ -312,8 +296,7 @@ impl Pcb {
                 u32::from(config.initial_window_segments),
             ),
             ecn: Ecn::new(agreed.ecn, agreed.iss),
-            recovery: LossRecovery::new(agreed.iss, snd_nxt, agreed.sack_permitted),
-            reduction: None,
+            outstanding: Outstanding::default(),
             timers: Timers::default(),
             due: Due::default(),
             last_received: now,
@@ -366,14 +349,15 @@ impl Pcb {
     /// loss that shows at the end of a batch would seem to be one of a small window, and what the batch
     /// acknowledged one that was not used.
     pub(crate) fn flight(&self) -> u32 {
-        (self.snd.max - self.snd.una).saturating_add(self.snd.acked_in_batch)
+        (self.snd.max - self.snd.una).saturating_add(self.outstanding.acked_in_batch())
     }
 
     /// Marks what is lost by now and begins to recover, if something is, from `flight` bytes in flight. How
     /// many microseconds to wait for more.
     pub(crate) fn detect_losses(&mut self, now: Instant, flight: u32) -> u32 {
         let view = self.view(now);
-        let (verdict, wait_us) = self.recovery.detect(&view);
+        let Some(held) = self.outstanding.get_mut() else { return 0 };
+        let (verdict, wait_us) = held.recovery.detect(&view);
         if verdict == Verdict::EnteredFast {
             self.enter_recovery(flight);
         }
@@ -384,35 +368,44 @@ impl Pcb {
     pub(crate) fn enter_recovery(&mut self, flight: u32) {
         let reduction = Reduction::new(&self.congestion, self.snd.una..self.snd.max, false);
         self.reduce_window(flight);
-        self.reduction = Some(Box::new(reduction));
+        let Some(held) = self.outstanding.get_mut() else { return };
+        held.reduction = Some(Box::new(reduction));
         if self.sack_permitted {
             // What earlier ACKs of the batch reported was in the network when segments could last be sent.
-            let before = self.snd.delivered_in_batch.saturating_sub(self.recovery.newly_delivered);
-            let outstanding = (self.snd.max - self.snd.una) - self.recovery.records.sacked_bytes();
-            let recover_fs = outstanding.saturating_add(self.snd.delivered_in_batch);
-            let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
-            self.recovery.prr = Some(Box::new(Prr::new(recover_fs, before, pipe)));
+            let before = held.delivered_in_batch.saturating_sub(held.recovery.newly_delivered);
+            let outstanding = (self.snd.max - self.snd.una) - held.recovery.records.sacked_bytes();
+            let recover_fs = outstanding.saturating_add(held.delivered_in_batch);
+            let pipe = held.recovery.pipe(self.snd.una, self.snd.max);
+            held.recovery.prr = Some(Box::new(Prr::new(recover_fs, before, pipe)));
         }
     }
 
     /// Nothing was lost: the window is what it was, and all that was thought lost is on its way.
     pub(crate) fn undo(&mut self) {
-        let Some(reduction) = self.reduction.take() else { return };
+        let Some(held) = self.outstanding.get_mut() else { return };
+        let Some(reduction) = held.reduction.take() else { return };
+        held.recovery.undo();
         let before = reduction.into_congestion();
         if before.window() > self.congestion.window() {
             self.congestion = before;
             // The path may have become larger since.
             self.congestion.set_smss(self.timestamps.smss(self.snd.mss));
         }
-        self.recovery.undo();
     }
 
     /// Congestion has shown with `flight` bytes in flight. What an earlier loss has cost is not taken back
     /// any more: the window from before both would come back.
     pub(crate) fn reduce_window(&mut self, flight: u32) {
-        self.reduction = None;
+        self.forget_reduction();
         self.congestion.enter_recovery(flight);
         self.ecn.reduced(self.snd.max);
+    }
+
+    /// What the last loss has cost is not taken back any more.
+    pub(crate) fn forget_reduction(&mut self) {
+        if let Some(held) = self.outstanding.get_mut() {
+            held.reduction = None;
+        }
     }
 
     pub(crate) fn view(&self, now: Instant) -> View {
@@ -433,7 +426,8 @@ impl Pcb {
     /// How much may be in the network now: the congestion window, or what proportional rate reduction makes
     /// of it.
     pub(crate) fn send_limit(&self) -> u32 {
-        self.recovery.prr.as_ref().map_or(self.congestion.window(), |prr| prr.window())
+        let prr = self.outstanding.get().and_then(|held| held.recovery.prr.as_ref());
+        prr.map_or(self.congestion.window(), |prr| prr.window())
     }
 
     /// What was to be sent got no further than this host: nobody answers for the next hop. It counts as a
@@ -502,6 +496,7 @@ impl Pcb {
         self.state = State::Closed;
         self.timers.stop_all();
         self.rcv.assembler = None;
+        self.outstanding.clear();
     }
 
     /// Asks for an ACK in answer to a reset, a SYN or an ACK that may be forged, unless one went out lately.
@@ -559,7 +554,7 @@ impl Pcb {
 
     /// Sequence numbers sent and not acknowledged.
     pub fn in_flight(&self) -> u32 {
-        (self.snd.max - self.snd.una).saturating_add(self.snd.acked_in_batch)
+        self.flight()
     }
 
     /// Congestion window in bytes.
@@ -595,7 +590,7 @@ impl Pcb {
 
 /// An idle connection is mostly this: what is added is added a million times.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Pcb>() <= 472);
+const _: () = assert!(size_of::<Pcb>() <= 328);
 
 const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
 

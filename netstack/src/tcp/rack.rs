@@ -19,38 +19,58 @@ pub(crate) struct Rack {
     end: SeqNumber,
     /// RACK.rtt: how long that one took.
     rtt_us: u32,
-    /// RACK.min_RTT, and when it was taken, in seconds.
-    min_rtt_us: u32,
-    min_rtt_at_s: u32,
+    path: RackPath,
     /// RACK.fack: the highest that arrived.
     fack: SeqNumber,
     /// RACK.dsack_round: where the round trip of a D-SACK ends; those within it tell the same.
     dsack_round: Option<SeqNumber>,
+    /// Something has arrived.
+    is_valid: bool,
+}
+
+/// Of these, what concerns the path and not what is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RackPath {
+    /// RACK.min_RTT, and when it was taken, in seconds.
+    min_rtt_us: u32,
+    min_rtt_at_s: u32,
     /// RACK.reo_wnd_mult: how many times a quarter of the minimum round trip.
     window_mult: u8,
     /// RACK.reo_wnd_persist.
     window_persist: u8,
     /// Reordering was seen on this path.
     reordering_seen: bool,
-    /// Something has arrived.
-    is_valid: bool,
 }
 
-impl Rack {
-    pub(crate) fn new(iss: SeqNumber) -> Rack {
-        Rack {
-            sent: Micros(0),
-            end: iss,
-            rtt_us: 0,
+impl Default for RackPath {
+    fn default() -> RackPath {
+        RackPath {
             min_rtt_us: 0,
             min_rtt_at_s: 0,
-            fack: iss,
-            dsack_round: None,
             window_mult: 1,
             window_persist: PERSIST,
             reordering_seen: false,
+        }
+    }
+}
+
+impl Rack {
+    /// Nothing has arrived of what lies behind `before`, on a path of which that is known.
+    pub(crate) fn new(before: SeqNumber, path: RackPath) -> Rack {
+        Rack {
+            sent: Micros(0),
+            end: before,
+            rtt_us: 0,
+            path,
+            fack: before,
+            dsack_round: None,
             is_valid: false,
         }
+    }
+
+    /// What is known of the path.
+    pub(crate) fn path(&self) -> RackPath {
+        self.path
     }
 
     /// Steps 1 to 3 for segments that an ACK reports for the first time; call in the order of their numbers.
@@ -59,11 +79,11 @@ impl Rack {
         let rtt_us = now.since(segment.sent).max(1);
         // The ACK may be of the first transmission: then it says nothing of when this one arrived.
         let is_ambiguous = segment.resent
-            && (echoed.is_some_and(|echoed| segment.sent.gt(echoed)) || rtt_us < self.min_rtt_us);
-        let is_stale = now_s.wrapping_sub(self.min_rtt_at_s) > MIN_RTT_LIFETIME_S;
-        if !segment.resent && (self.min_rtt_us == 0 || rtt_us <= self.min_rtt_us || is_stale) {
-            self.min_rtt_us = rtt_us;
-            self.min_rtt_at_s = now_s;
+            && (echoed.is_some_and(|echoed| segment.sent.gt(echoed)) || rtt_us < self.path.min_rtt_us);
+        let is_stale = now_s.wrapping_sub(self.path.min_rtt_at_s) > MIN_RTT_LIFETIME_S;
+        if !segment.resent && (self.path.min_rtt_us == 0 || rtt_us <= self.path.min_rtt_us || is_stale) {
+            self.path.min_rtt_us = rtt_us;
+            self.path.min_rtt_at_s = now_s;
         }
         let is_later = segment.sent.gt(self.sent) || (segment.sent == self.sent && segment.end.gt(self.end));
         if !is_ambiguous && (!self.is_valid || is_later) {
@@ -75,7 +95,7 @@ impl Rack {
         if segment.end.gt(self.fack) {
             self.fack = segment.end;
         } else if segment.end.lt(self.fack) && !segment.resent {
-            self.reordering_seen = true;
+            self.path.reordering_seen = true;
         }
     }
 
@@ -84,8 +104,8 @@ impl Rack {
     pub(crate) fn duplicate_reported(&mut self, max: SeqNumber) {
         if self.dsack_round.is_none() {
             self.dsack_round = Some(max);
-            self.window_mult = self.window_mult.saturating_add(1);
-            self.window_persist = PERSIST;
+            self.path.window_mult = self.path.window_mult.saturating_add(1);
+            self.path.window_persist = PERSIST;
         }
     }
 
@@ -100,19 +120,19 @@ impl Rack {
 
     /// A recovery is over.
     pub(crate) fn recovered(&mut self) {
-        self.window_persist = self.window_persist.saturating_sub(1);
-        if self.window_persist == 0 {
-            self.window_mult = 1;
+        self.path.window_persist = self.path.window_persist.saturating_sub(1);
+        if self.path.window_persist == 0 {
+            self.path.window_mult = 1;
         }
     }
 
     /// Step 4, the reordering window. None while no reordering was ever seen and either a recovery runs or as
     /// much is SACKed as DupThresh asks for.
     fn reordering_window_us(&self, srtt_us: u32, is_certain: bool) -> u32 {
-        if !self.reordering_seen && is_certain {
+        if !self.path.reordering_seen && is_certain {
             return 0;
         }
-        (u32::from(self.window_mult).saturating_mul(self.min_rtt_us / 4)).min(srtt_us)
+        (u32::from(self.path.window_mult).saturating_mul(self.path.min_rtt_us / 4)).min(srtt_us)
     }
 
     /// Step 5: marks what is lost by now.
@@ -179,7 +199,7 @@ mod tests {
         records.sent(seq(100), Micros(0));
         records.sent(seq(200), Micros(10));
         records.sent(seq(300), Micros(20));
-        let mut rack = Rack::new(ISS);
+        let mut rack = Rack::new(ISS, RackPath::default());
         records.sacked(seq(100), seq(200), |segment| rack.delivered(Micros(1010), 0, segment, None));
         let losses = rack.detect(Micros(1010), 1000, false, &mut records);
         // Sent at 0, a round trip of 1000 and a window of 250: 240 are left. What was sent later is not even
@@ -192,7 +212,7 @@ mod tests {
 
     #[test]
     fn with_dupthresh_there_is_no_window_unless_reordering_was_seen() {
-        let mut rack = Rack::new(ISS);
+        let mut rack = Rack::new(ISS, RackPath::default());
         arrive(&mut rack, 1000, 300, 0, false);
         assert_eq!(rack.reordering_window_us(5000, true), 0);
         assert_eq!(rack.reordering_window_us(5000, false), 250);
@@ -202,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_d_sack_widens_the_window_once_a_round_trip_and_sixteen_recoveries_narrow_it() {
-        let mut rack = Rack::new(ISS);
+        let mut rack = Rack::new(ISS, RackPath::default());
         arrive(&mut rack, 400, 100, 0, false);
         rack.duplicate_reported(seq(500));
         rack.duplicate_reported(seq(500));
@@ -219,7 +239,7 @@ mod tests {
 
     #[test]
     fn an_ack_of_the_first_transmission_says_nothing_of_the_second() {
-        let mut rack = Rack::new(ISS);
+        let mut rack = Rack::new(ISS, RackPath::default());
         arrive(&mut rack, 1000, 100, 0, false);
         // Sent again at 5000, acknowledged 50 later: that was the first one.
         arrive(&mut rack, 5050, 200, 5000, true);

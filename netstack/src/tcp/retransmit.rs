@@ -16,7 +16,7 @@
 use runtime::time::Instant;
 
 use crate::tcp::prr::Prr;
-use crate::tcp::rack::Rack;
+use crate::tcp::rack::{Rack, RackPath};
 use crate::tcp::send_records::{Micros, SendRecords};
 use crate::tcp::seq::SeqNumber;
 use crate::wire::tcp::SackBlocks;
@@ -121,19 +121,25 @@ pub(crate) enum Verdict {
 }
 
 impl LossRecovery {
-    /// Nothing lost; `iss` is the initial sequence number, `start` what is sent first after the SYN.
-    pub(crate) fn new(iss: SeqNumber, start: SeqNumber, sack_permitted: bool) -> LossRecovery {
+    /// Nothing lost, nothing in flight; `start` is what is sent next, `before` what lies before it, and
+    /// `path` what is known from what was in flight earlier.
+    pub(crate) fn new(
+        before: SeqNumber,
+        start: SeqNumber,
+        sack_permitted: bool,
+        path: RackPath,
+    ) -> LossRecovery {
         LossRecovery {
             sack_permitted,
             phase: Phase::Open,
             waiting: Waiting::TimeOut,
             first_is_due: false,
             lost_after_recover: false,
-            recover: iss,
+            recover: before,
             dup_acks: 0,
             dup_bytes: 0,
             records: SendRecords::new(start),
-            rack: Rack::new(iss),
+            rack: Rack::new(before, path),
             probe: None,
             newly_delivered: 0,
             prr: None,
@@ -348,6 +354,17 @@ impl LossRecovery {
             .saturating_sub(self.records.sacked_bytes())
             .saturating_sub(self.records.lost_bytes())
             .saturating_sub(self.dup_bytes)
+    }
+
+    /// Whether, with nothing in flight up to SND.UNA, it is as a new one would be: no ACK can be one of the
+    /// last recovery any more.
+    pub(crate) fn is_at_rest(&self, una: SeqNumber) -> bool {
+        self.phase == Phase::Open && una.gt(self.recover)
+    }
+
+    /// What outlives it.
+    pub(crate) fn path(&self) -> RackPath {
+        self.rack.path()
     }
 
     /// How the connection is recovering.

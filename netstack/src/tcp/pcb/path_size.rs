@@ -37,8 +37,10 @@ impl Pcb {
         self.snd.may_fragment |= may_fragment;
         if self.snd.max != self.snd.una {
             let view = self.view(now);
-            self.reduction = None;
-            self.recovery.all_lost(&view);
+            if let Some(held) = self.outstanding.get_mut() {
+                held.reduction = None;
+                held.recovery.all_lost(&view);
+            }
             self.await_time_out(now, now + self.rtt.rto(config), config);
         }
         true

@@ -24,7 +24,7 @@ impl Pcb {
                 continue;
             }
             let disposition = match timer {
-                Timer::Retransmit => match std::mem::take(&mut self.recovery.waiting) {
+                Timer::Retransmit => match self.outstanding.take_waiting() {
                     Waiting::TimeOut => self.retransmission_timed_out(now, stream, config),
                     Waiting::Reordering => self.reordering_window_is_over(now, config),
                     Waiting::Probe => self.probe_timed_out(now, config),
@@ -54,6 +54,9 @@ impl Pcb {
                 self.close();
                 return disposition;
             }
+        }
+        if self.snd.una == self.snd.max {
+            self.outstanding.rest(self.snd.una);
         }
         Disposition::Continue
     }
@@ -92,13 +95,16 @@ impl Pcb {
         } else if !unsent {
             let flight = self.flight();
             // Another one of what the last one sent again is no test (RFC 5682 section 2.1, step 1).
-            self.reduction = (self.recovery.phase() != Phase::TimedOut)
+            let reduction = (self.outstanding.phase() != Phase::TimedOut)
                 .then(|| Box::new(Reduction::new(&self.congestion, self.snd.una..self.snd.max, true)));
             self.suspect_the_size(now, flight);
             self.congestion.timed_out(flight, self.unanswered <= 1);
             self.ecn.reduced(self.snd.max);
             let view = self.view(now);
-            self.recovery.timed_out(&view);
+            if let Some(held) = self.outstanding.get_mut() {
+                held.reduction = reduction;
+                held.recovery.timed_out(&view);
+            }
         }
         self.timers.set(
             now,

@@ -25,7 +25,7 @@ struct Sender {
 
 impl Sender {
     fn new(sack_permitted: bool, max: u32) -> Sender {
-        let mut recovery = LossRecovery::new(seq(0) - 1, seq(0), sack_permitted);
+        let mut recovery = LossRecovery::new(seq(0) - 1, seq(0), sack_permitted, RackPath::default());
         recovery.records.sent(seq(max), Micros(0));
         Sender { recovery, una: 0, max, ms: 0 }
     }

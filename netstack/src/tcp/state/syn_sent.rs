@@ -5,7 +5,6 @@ use runtime::time::Instant;
 use crate::tcp::congestion::Controller;
 use crate::tcp::ecn::{self, Ecn, EcnUse};
 use crate::tcp::pcb::Pcb;
-use crate::tcp::retransmit::LossRecovery;
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, State, SynReceived, synchronized};
@@ -113,7 +112,6 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
         pcb.rtt.syn_was_retransmitted();
         pcb.congestion.syn_was_lost();
     }
-    pcb.recovery = LossRecovery::new(pcb.snd.una, pcb.snd.una + 1, pcb.sack_permitted);
 }
 
 /// The least that is believed of a peer's MSS: with less, headers would be all that we send (CVE-2019-11479;

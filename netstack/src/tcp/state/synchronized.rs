@@ -176,8 +176,11 @@ fn acknowledgment<S: Stream>(
     let flight = pcb.flight();
     let view = pcb.view(now);
     let echoed = echoed_at(pcb, now, segment);
-    let news = pcb.recovery.read_ack(&view, ack, &segment.options.sack, echoed);
-    pcb.snd.delivered_in_batch = pcb.snd.delivered_in_batch.saturating_add(pcb.recovery.newly_delivered);
+    let news = pcb.outstanding.get_mut().map_or_else(News::default, |held| {
+        let news = held.recovery.read_ack(&view, ack, &segment.options.sack, echoed);
+        held.delivered_in_batch = held.delivered_in_batch.saturating_add(held.recovery.newly_delivered);
+        news
+    });
     look_for_undo(pcb, segment, &news, echoed, stream);
     let window_changed = update_send_window(pcb, segment);
     pcb.unanswered = if advanced || pcb.snd.max == una { 0 } else { pcb.unanswered };
@@ -188,16 +191,23 @@ fn acknowledgment<S: Stream>(
         // RFC 5681 section 2: the definition of a duplicate ACK. With SACK, what counts is the news that it
         // brings.
         let duplicate = !pcb.sack_permitted && segment.is_empty() && ack == una && !window_changed;
-        if duplicate && pcb.snd.max != una && pcb.recovery.duplicate(&view) == Verdict::EnteredFast {
+        if duplicate
+            && pcb.snd.max != una
+            && let Some(held) = pcb.outstanding.get_mut()
+            && held.recovery.duplicate(&view) == Verdict::EnteredFast
+        {
             pcb.enter_recovery(flight);
         }
         Next::State(pcb.state)
     };
-    let lost_before = pcb.recovery.records.lost_bytes();
+    let lost_before = pcb.outstanding.lost_bytes();
     let reordering_us = pcb.detect_losses(now, flight);
-    reduce_in_proportion(pcb, advanced && pcb.recovery.records.lost_bytes() <= lost_before);
+    reduce_in_proportion(pcb, advanced && pcb.outstanding.lost_bytes() <= lost_before);
     let is_plain = ack == una && segment.is_empty() && !window_changed && segment.options.sack.is_empty();
-    if pcb.recovery.probe_acknowledged(ack, news.duplicate, is_plain) && pcb.recovery.phase() == Phase::Open {
+    if let Some(held) = pcb.outstanding.get_mut()
+        && held.recovery.probe_acknowledged(ack, news.duplicate, is_plain)
+        && held.recovery.phase() == Phase::Open
+    {
         // RFC 8985 section 7.4.1: the probe has hidden a loss, which is a sign of congestion all the same.
         let window = pcb.congestion.window();
         pcb.reduce_window(window);
@@ -215,14 +225,15 @@ fn acknowledgment<S: Stream>(
 /// RFC 9937 section 6: what this ACK allows to be sent in a recovery with SACK; `is_safe` if it moved SND.UNA
 /// and told of no further loss.
 fn reduce_in_proportion(pcb: &mut Pcb, is_safe: bool) {
+    let Some(recovery) = pcb.outstanding.get_mut().map(|held| &mut held.recovery) else { return };
     let progress = RecoveryProgress {
-        delivered: pcb.recovery.newly_delivered,
+        delivered: recovery.newly_delivered,
         is_safe,
-        in_flight: pcb.recovery.pipe(pcb.snd.una, pcb.snd.max),
+        in_flight: recovery.pipe(pcb.snd.una, pcb.snd.max),
         ssthresh: pcb.congestion.window(),
         smss: u32::from(pcb.timestamps.smss(pcb.snd.mss)),
     };
-    if let Some(prr) = &mut pcb.recovery.prr {
+    if let Some(prr) = &mut recovery.prr {
         prr.acknowledged(&progress);
     }
 }
@@ -248,7 +259,8 @@ fn look_for_undo<S: Stream>(
     let is_duplicate = news.sacked > 0 || !pcb.sack_permitted && segment.is_empty();
     let may_send = pcb.has_data(stream) && pcb.window_room(pcb.snd.max) > 0;
     let window = pcb.snd.max - pcb.snd.una;
-    let Some(reduction) = &mut pcb.reduction else { return };
+    let held = pcb.outstanding.get_mut().and_then(|held| held.reduction.as_mut());
+    let Some(reduction) = held else { return };
     let mut was_none = news.duplicate.is_some_and(|end| reduction.duplicated(end, news.duplicate_bytes));
     if ack.gt(pcb.snd.una) {
         was_none |= reduction.advanced(ack, echoed, may_send);
@@ -258,7 +270,7 @@ fn look_for_undo<S: Stream>(
     if was_none {
         pcb.undo();
     } else if reduction.is_over(ack, window) {
-        pcb.reduction = None;
+        pcb.forget_reduction();
     }
 }
 
@@ -278,17 +290,20 @@ fn advance<S: Stream>(
 
     take_rtt_sample(pcb, now, segment, news, config);
     pcb.snd.una = ack;
-    pcb.snd.acked_in_batch = pcb.snd.acked_in_batch.saturating_add(acked);
+    if let Some(held) = pcb.outstanding.get_mut() {
+        held.acked_in_batch = held.acked_in_batch.saturating_add(acked);
+    }
     pcb.snd.una_offset += u64::from(acked - u32::from(fin_acked));
     pcb.snd.owed_since_ms = now.as_millis() as u32;
 
     let view = pcb.view(now);
-    match pcb.recovery.advanced(&view, acked) {
+    let verdict = pcb.outstanding.get_mut().map(|held| held.recovery.advanced(&view, acked));
+    match verdict.unwrap_or(Verdict::Ordinary) {
         // With SACK the window is what pipe kept to all the while: there is no burst to prevent (RFC 6675
         // section 5.1).
         Verdict::Recovered(Phase::Fast) if pcb.sack_permitted => {}
         Verdict::Recovered(Phase::Fast) => pcb.congestion.leave_recovery(pcb.snd.max - ack),
-        Verdict::PartialAck if pcb.recovery.phase() == Phase::Fast => {}
+        Verdict::PartialAck if pcb.outstanding.phase() == Phase::Fast => {}
         _ if pcb.ecn.is_told(segment.flags) => {}
         _ => {
             // RFC 7661's point, simply: a window that was not used is no reason to enlarge it.
@@ -309,15 +324,16 @@ fn advance<S: Stream>(
 /// RFC 6298 section 3: a sample a round trip, of what was sent but once; from the timestamp that comes back
 /// (RFC 7323 section 4) where something was sent twice.
 fn take_rtt_sample(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>, news: &News, config: &Config) {
+    let Some(held) = pcb.outstanding.get_mut() else { return };
     if let Some(rtt_us) = news.rtt_us {
-        if segment.ack.gt(pcb.snd.timed_until) {
-            pcb.snd.timed_until = pcb.snd.max;
+        if segment.ack.gt(held.timed_until) {
+            held.timed_until = pcb.snd.max;
             pcb.rtt.sample(Duration::from_micros(u64::from(rtt_us)), config);
         }
         return;
     }
     // It must not fall half a circle behind, or it would seem to lie ahead.
-    pcb.snd.timed_until = pcb.snd.timed_until.max(pcb.snd.una);
+    held.timed_until = held.timed_until.max(pcb.snd.una);
     if let Some(elapsed_ms) = echo_age_ms(pcb, now, segment) {
         pcb.rtt.sample(Duration::from_millis(u64::from(elapsed_ms.max(1))), config);
     }
