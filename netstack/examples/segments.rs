@@ -3,7 +3,7 @@
 //! segment; under `valgrind --tool=callgrind` that function's inclusive cost by the number of segments is the
 //! count of instructions.
 //!
-//!   segments [SEGMENTS] [CONNECTIONS] [NEIGHBORS]
+//!   segments [SEGMENTS] [CONNECTIONS] [NEIGHBORS] [1: paced]
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -64,10 +64,10 @@ struct Host {
 }
 
 impl Host {
-    fn new(addr: Ipv4Addr, end: u64) -> Host {
+    fn new(addr: Ipv4Addr, end: u64, paced: bool) -> Host {
         let accept: fn(&Pcb) -> Option<Zeros> = if end > 0 { |_| Some(Zeros(1 << 50)) } else { |_| None };
         let mut config = Config::new(hardware_addr(addr), addr, 16, [addr.octets()[3]; 16]);
-        config.tcp.pacing = false;
+        config.tcp.pacing = paced;
         let stack = Stack::new(config);
         Host { stack, app: Connections::new(accept), frames: Vec::new(), spare: Vec::new() }
     }
@@ -114,8 +114,9 @@ fn main() {
     let segments = arguments.next().unwrap_or(2_000_000);
     let connections = arguments.next().unwrap_or(100);
     let neighbors = arguments.next().unwrap_or(1);
+    let paced = arguments.next() == Some(1);
     let mut now = Instant::from_millis(1);
-    let (mut server, mut client) = (Host::new(SERVER, 1), Host::new(CLIENT, 0));
+    let (mut server, mut client) = (Host::new(SERVER, 1, paced), Host::new(CLIENT, 0, paced));
     client.stack.add_neighbor(now, SERVER, hardware_addr(SERVER));
     server.stack.listen(PORT).expect("a fresh stack");
     for other in 0..neighbors as u32 {
