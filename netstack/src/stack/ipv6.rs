@@ -45,8 +45,8 @@ impl Stack {
             Ok(ipv6::Ipv6Content::Whole(protocol, payload)) => {
                 self.packet6_input(now, &packet, (protocol, payload), checksum, app)
             }
-            // RFC 8200 section 4.5 puts groups' together as well, which without sockets that listen nobody has
-            // reason to send us.
+            // RFC 8200 section 4.5 puts groups' together as well: where no socket listens, nobody has reason
+            // to send us such.
             Ok(ipv6::Ipv6Content::Fragment(fragment))
                 if is_unicast(src) && (for_us || self.groups.has(dst.into())) =>
             {
