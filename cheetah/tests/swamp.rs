@@ -5,7 +5,8 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
-use std::process::Command;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,6 +223,59 @@ fn http_2_is_asked_for_as_well() {
     let ledger = run(&by_http2(2, options));
     assert!(ledger.answers() == 0 && ledger.failed() > 0);
     server.shut_down().unwrap();
+}
+
+/// Killed when dropped.
+struct ServedByNginx(Child);
+
+impl Drop for ServedByNginx {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Another one's server, which ends each connection after so many requests: nothing of that is a failure.
+#[test]
+fn nginx_is_asked_by_http_2() {
+    const MAX_REQUESTS: u64 = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    for (name, len) in [("small", 100), ("big", 200_000)] {
+        std::fs::write(root.join(name), support::noise(len)).unwrap();
+    }
+    // Its process may be somebody else's.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log;\n\
+         events {{ }}\n\
+         http {{\n\
+           access_log off; keepalive_requests {MAX_REQUESTS};\n\
+           client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;\n\
+           uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;\n\
+           server {{ listen {addr} http2; root {dir}/root; }}\n\
+         }}\n",
+        dir = dir.path().display(),
+    );
+    let config = dir.path().join("nginx.conf");
+    std::fs::write(&config, text).unwrap();
+    let mut nginx = match Command::new("nginx").arg("-c").arg(&config).stderr(Stdio::null()).spawn() {
+        Ok(child) => ServedByNginx(child),
+        Err(error) => return eprintln!("skipped: nginx: {error}"),
+    };
+    while TcpStream::connect(addr).is_err() {
+        if nginx.0.try_wait().unwrap().is_some() {
+            return eprintln!("skipped: this nginx has no HTTP/2, or may not serve here");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ledger = run(&by_http2(8, options(addr, &["/small", "/big"], true)));
+    assert_eq!(ledger.failed(), 0, "{:?}", ledger.failures);
+    let answers = ledger.answers();
+    assert!(answers > 20, "{answers}");
+    assert!(answers < 16 * MAX_REQUESTS || ledger.connections > 8, "{answers} {}", ledger.connections);
 }
 
 /// A server that goes down has what it has not looked at asked for again, by a connection that is not to be had.
