@@ -33,9 +33,13 @@ impl Order {
 }
 
 /// Where orders are given.
+#[derive(Clone, Debug)]
+pub(super) struct Orders(Arc<Line>);
+
+/// What all who give orders share.
 #[derive(Debug)]
-pub(super) struct Orders {
-    /// `None` once it is let go of.
+struct Line {
+    /// `None` once nobody has it.
     sender: Option<Sender<Order>>,
     /// An eventfd, which the thread waits at.
     bell: Arc<OwnedFd>,
@@ -44,26 +48,22 @@ pub(super) struct Orders {
 impl Orders {
     /// Gives one; a thread that has ended lets go of it at once.
     pub(super) fn give(&self, order: Order) {
-        if let Some(sender) = &self.sender {
+        if let Some(sender) = &self.0.sender {
             let _ = sender.send(order);
         }
-        self.ring();
+        self.0.ring();
     }
+}
 
+impl Line {
     fn ring(&self) {
         // Writing to an eventfd of ours fails only where it is full: then it is readable.
         let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
     }
 }
 
-impl Clone for Orders {
-    fn clone(&self) -> Orders {
-        Orders { sender: self.sender.clone(), bell: Arc::clone(&self.bell) }
-    }
-}
-
-impl Drop for Orders {
-    /// The thread hears when there is nobody left.
+impl Drop for Line {
+    /// The thread hears that there is nobody left.
     fn drop(&mut self) {
         self.sender = None;
         self.ring();
@@ -97,7 +97,7 @@ impl Committer {
         let rung = Arc::clone(&bell);
         let run = move || Work::new(writer, flush).run(&received, &rung);
         let thread = thread::Builder::new().name("committer".to_owned()).spawn(run)?;
-        Ok(Committer { orders: Orders { sender: Some(sender), bell }, thread })
+        Ok(Committer { orders: Orders(Arc::new(Line { sender: Some(sender), bell })), thread })
     }
 
     pub(super) fn orders(&self) -> Orders {
