@@ -14,6 +14,7 @@
 //! * `lower`: a stage's block on the lanes of one vector, in terms of `lanes` (one operation on every lane,
 //!   expanded where the processor has no such instruction), into `vcode` (machine instructions on virtual
 //!   registers);
+//! * `schedule`: the order of instructions in loops with chains longer than the processor looks ahead;
 //! * `regalloc`: real registers for straight-line code, constants rematerialised from a pool;
 //! * `frame`: the function around the loop bodies; `asm`: encoding, labels, alignment;
 //! * [`crate::code`] holds the result: executable pages, never writable at the same time; `perf` names it for
@@ -35,6 +36,7 @@ mod lanes;
 mod lower;
 mod perf;
 mod regalloc;
+mod schedule;
 mod vcode;
 
 #[cfg(test)]

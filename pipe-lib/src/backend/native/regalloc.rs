@@ -164,6 +164,7 @@ impl Liveness {
             weights.push(weight);
         }
         let (mut vectors, mut masks) = (0isize, 0isize);
+        let shared = isize::from(b.is_ordered);
         // Backwards, so that "used later" is known at the definition.
         for (index, item) in b.items.iter().enumerate().rev() {
             let CodeItem::Inst(inst) = item else { continue };
@@ -191,11 +192,12 @@ impl Liveness {
                 }
                 _ => {}
             });
-            // A destination that may not share a register with a source is live together with all of them; so
-            // are constants that have to be loaded for this instruction.
+            // A destination shares a register with a source that ends here, unless it may not (which is
+            // looked at where it decides, see `Builder::is_ordered`); constants that have to be loaded for
+            // this instruction are live together with its sources.
             let apart = isize::from(inst.early_clobber || inst.tied.is_some());
             let def_is_vector = temp_def.is_some_and(|def| b.kinds[def.0 as usize] == RegKind::Vector);
-            let at = vectors + if def_is_vector { apart } else { 0 };
+            let at = vectors + if def_is_vector { apart - shared } else { 0 };
             liveness.live_vectors[index] = at.max(before.0).min(isize::from(u8::MAX)) as u8;
             let at = at + loads;
             liveness.peak_vectors = liveness.peak_vectors.max(at.max(before.0) as usize);

@@ -16,6 +16,7 @@
 
 use super::{LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{Round, STATES, round_remainder};
+use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
 use crate::backend::native::lower::BodyLowering;
@@ -40,8 +41,10 @@ pub(super) struct FieldState {
     acc: VReg,
     /// `h` to the power of a vector's words, and that to the powers 2, 3, ...; in every lane.
     powers: Vec<VReg>,
-    /// `h` to the number of words from a lane on.
-    weights: VReg,
+    /// `h` to the number of words from a lane on, where there are registers enough to keep it.
+    weights: Option<VReg>,
+    /// Where `h` is.
+    factor: i32,
     /// What the vectors of this iteration have come to so far.
     pending: Option<Products>,
     /// Where the state is.
@@ -70,13 +73,16 @@ impl FieldState {
             let next = power(b, &single, n);
             single.push(next);
         }
-        let mut weights = only(b, single[lanes - 1], 0);
-        for lane in 1..lanes {
-            let own = only(b, single[lanes - 1 - lane], lane);
-            weights = b.or(weights, own);
-        }
-        let pinned = b.pinned_vector();
-        b.assign(pinned, weights);
+        let weights = (b.isa == Isa::Avx512).then(|| {
+            let mut weights = only(b, single[lanes - 1], 0);
+            for lane in 1..lanes {
+                let own = only(b, single[lanes - 1 - lane], lane);
+                weights = b.or(weights, own);
+            }
+            let pinned = b.pinned_vector();
+            b.assign(pinned, weights);
+            pinned
+        });
         let mut vectors = vec![single[lanes - 1]];
         for n in 2..=copies {
             let next = power(b, &vectors, n);
@@ -87,17 +93,28 @@ impl FieldState {
             b.assign(pinned, power);
             pinned
         });
-        FieldState { operand, acc, powers: powers.collect(), weights: pinned, pending: None, offset }
+        FieldState { operand, acc, powers: powers.collect(), weights, factor, pending: None, offset }
     }
 
     /// Takes vector number `copy` of the `distance` that an iteration has.
     fn add(&mut self, b: &mut Builder, copy: usize, distance: usize, words: VReg) {
         if copy == 0 {
-            self.pending = Some(products(b, self.acc, self.powers[distance - 1], None));
+            let mut all = products(b, self.acc, self.powers[distance - 1], None);
+            if self.narrow(b) {
+                // What it was is used up.
+                b.assign(self.acc, all.low);
+                all.low = self.acc;
+            }
+            self.pending = Some(all);
         }
         let left = distance - 1 - copy;
         if left > 0 {
-            self.pending = Some(products(b, words, self.powers[left - 1], self.pending));
+            let mut all = products(b, words, self.powers[left - 1], self.pending);
+            if self.narrow(b) {
+                b.assign(self.acc, all.low);
+                all.low = self.acc;
+            }
+            self.pending = Some(all);
         } else if let Some(all) = self.pending.take() {
             let moved = reduced(b, all);
             let sum = b.xor(moved, words);
@@ -105,10 +122,21 @@ impl FieldState {
         }
     }
 
-    /// `h` to the number of words behind a lane.
-    fn last_weights(&self, b: &mut Builder) -> VReg {
-        let one = polynomial(b);
-        b.blocks_moved_on(self.weights, one)
+    /// Whether registers are so few that the sum of an iteration is where the number was.
+    fn narrow(&self, b: &Builder) -> bool {
+        b.isa == Isa::Avx2 && b.features.has(Features::VPCLMUL)
+    }
+
+    /// `h` to the number of words from a lane on.
+    fn weights(&self, b: &mut Builder) -> VReg {
+        self.weights.unwrap_or_else(|| {
+            // Of two lanes the upper one has the last word.
+            debug_assert_eq!(b.vector_bytes(), 2 * WORD);
+            let h = b.load_block(at(STATES, self.factor));
+            let one = times_x(b, h);
+            let (lower, upper) = (only(b, self.powers[0], 0), only(b, one, 1));
+            b.or(lower, upper)
+        })
     }
 }
 
@@ -125,11 +153,12 @@ impl LoopCarried for FieldState {
             LoopPart::Remainder { round, .. } => {
                 let lanes = b.vector_bytes() / WORD;
                 let mut before = b.splat(Lane::B, 0);
-                let last = self.last_weights(b);
+                let weights = self.weights(b);
+                let last = behind(b, weights);
                 match round {
                     // At least one word: what was before goes with it.
                     Round::Up(_) => {
-                        let moved = weighted(b, self.acc, self.weights);
+                        let moved = weighted(b, self.acc, weights);
                         let moved = only(b, moved, 0);
                         words = b.xor(words, moved);
                     }
@@ -149,7 +178,8 @@ impl LoopCarried for FieldState {
     }
 
     fn no_remainder(&self, b: &mut Builder) {
-        let last = self.last_weights(b);
+        let weights = self.weights(b);
+        let last = behind(b, weights);
         let sum = weighted(b, self.acc, last);
         b.assign(self.acc, sum);
     }
@@ -159,8 +189,17 @@ impl LoopCarried for FieldState {
     }
 
     fn description(&self) -> String {
-        format!("a polynomial in each lane of 128 bits, and {} registers of powers", self.powers.len() + 1)
+        format!(
+            "a polynomial in each lane of 128 bits, and {} registers of powers",
+            self.powers.len() + usize::from(self.weights.is_some())
+        )
     }
+}
+
+/// `h` to the number of words behind a lane, of `h` to that from it on.
+fn behind(b: &mut Builder, weights: VReg) -> VReg {
+    let one = polynomial(b);
+    b.blocks_moved_on(weights, one)
 }
 
 /// One lane of 128 bits, zeros elsewhere.
@@ -196,17 +235,16 @@ fn power(b: &mut Builder, powers: &[VReg], n: usize) -> VReg {
 /// Products lane by lane, added to `sums`.
 fn products(b: &mut Builder, x: VReg, y: VReg, sums: Option<Products>) -> Products {
     let full = b.full();
-    let low = b.clmul_halves(full, x, y, 0x00);
     let high = b.clmul_halves(full, x, y, 0x11);
     let (one, other) = (b.clmul_halves(full, x, y, 0x01), b.clmul_halves(full, x, y, 0x10));
-    match sums {
-        None => Products { low, middle: b.xor(one, other), high },
-        Some(sums) => Products {
-            low: b.xor(sums.low, low),
-            middle: b.xor3(sums.middle, one, other),
-            high: b.xor(sums.high, high),
-        },
-    }
+    let (middle, high) = match sums {
+        None => (b.xor(one, other), high),
+        Some(sums) => (b.xor3(sums.middle, one, other), b.xor(sums.high, high)),
+    };
+    // Last, so that it may take the place of what was multiplied.
+    let low = b.clmul_halves(full, x, y, 0x00);
+    let low = sums.map_or(low, |sums| b.xor(sums.low, low));
+    Products { low, middle, high }
 }
 
 /// What they are in the field.

@@ -36,6 +36,7 @@ use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::lower::{BodyLowering, StateVal, Val};
 use crate::backend::native::regalloc::{self, AllocFailure};
+use crate::backend::native::schedule;
 use crate::backend::native::vcode::{Builder, CodeItem, VReg};
 use crate::plan::stage::{StateForm, VectorStage};
 pub(super) use outline::Parts;
@@ -112,11 +113,25 @@ pub(super) fn function(stages: &[VectorStage], shape: FunctionShape) -> Result<(
         }
         Err(refusal) => return Err(refusal),
     }
-    let image = regalloc::assemble(&frame.b).map_err(|failure| match failure {
+    let image = ordered(&mut frame.b, shape.stores).map_err(|failure| match failure {
         AllocFailure::OutOfRegisters => Refusal::OutOfRegisters,
         AllocFailure::Encoding(what) => Refusal::Cannot(what),
     })?;
     Ok((image, frame.into_parts()))
+}
+
+/// The function with its loop in a better order, if there is one that the registers suffice for.
+fn ordered(b: &mut Builder, stores: Stores) -> Result<Image, AllocFailure> {
+    let as_lowered = schedule::has_long_chains(b).then(|| b.items.clone());
+    if let Some(as_lowered) = as_lowered
+        && schedule::order(b, stores == Stores::Plain)
+    {
+        match regalloc::assemble(b) {
+            Err(AllocFailure::OutOfRegisters) => (b.items, b.is_ordered) = (as_lowered, false),
+            done => return done,
+        }
+    }
+    regalloc::assemble(b)
 }
 
 /// The function on virtual registers.
