@@ -278,7 +278,8 @@ fn nginx_is_asked_by_http_2() {
     assert!(answers < 16 * MAX_REQUESTS || ledger.connections > 8, "{answers} {}", ledger.connections);
 }
 
-/// A server that goes down has what it has not looked at asked for again, by a connection that is not to be had.
+/// A server that goes down has what it has not looked at asked for again, by a connection that is not to be
+/// had.
 #[test]
 fn a_server_that_drains_cuts_nothing_short() {
     let server = on_kernel(site(), &Config::default());

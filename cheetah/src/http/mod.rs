@@ -4,8 +4,8 @@
 //! [`target`] names a file, [`chunked`] finds the end of its content, [`conditional`] and [`range`] say how
 //! much of it to send, [`response`] writes the head, closed by the lines that [`date`] keeps ready;
 //! [`foreign`] heads are a program's, or in a [`reply`] another server's; [`headers`] are heads made
-//! beforehand, [`content_type`] what they say of a file; [`hpack`] is how HTTP/2 writes heads, `frame` what it
-//! cuts all into, [`abuse`] what its clients may not do without end.
+//! beforehand, [`content_type`] what they say of a file; [`hpack`] is how HTTP/2 writes heads, `frame` what
+//! it cuts all into, [`abuse`] what its clients may not do without end.
 
 pub mod abuse;
 pub mod accept;

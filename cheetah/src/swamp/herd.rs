@@ -217,8 +217,8 @@ impl Herd {
         }
     }
 
-    /// Takes in bytes of a connection, writes down what came of it, and asks for more if that can be; how many
-    /// answers there were, and how it stands with the connection, which is `key`.
+    /// Takes in bytes of a connection, writes down what came of it, and asks for more if that can be; how
+    /// many answers there were, and how it stands with the connection, which is `key`.
     pub(super) fn on_bytes(
         &mut self,
         now: Instant,

@@ -1,5 +1,5 @@
-//! Several requests and their answers at once on one connection: HTTP/2 (RFC 9113) as a client of files speaks
-//! it, without a socket. The server pushes nothing, and what we send enters no table of its.
+//! Several requests and their answers at once on one connection: HTTP/2 (RFC 9113) as a client of files
+//! speaks it, without a socket. The server pushes nothing, and what we send enters no table of its.
 
 use std::collections::VecDeque;
 
