@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code, reason = "the kernel reads memory that a queue entry names")]
 
-use super::DeviceMut;
+use super::{DeviceMut, RangeLock};
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use rustix::event::{EventfdFlags, eventfd};
 use std::fs::File;
@@ -17,6 +17,8 @@ use std::thread::{self, JoinHandle};
 pub(crate) struct SealingBlock {
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,
+    /// What keeps others away, for as long as it may be written.
+    pub(crate) _lock: Option<Arc<RangeLock>>,
 }
 
 /// What became of it.
@@ -327,5 +329,41 @@ impl Hand {
 impl Drop for Hand {
     fn drop(&mut self) {
         self.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::FileDevice;
+
+    /// A ring that says no more, of which the kernel may still do what it was told.
+    #[test]
+    fn what_may_still_be_written_stays_locked() {
+        for is_broken in [false, true] {
+            let path = tempfile::NamedTempFile::new().unwrap();
+            let open = || Arc::new(File::options().read(true).write(true).open(path.path()).unwrap());
+            let (file, other) = (open(), open());
+            let lock = Arc::new(RangeLock::exclusive(&file, 0, 4096).unwrap().unwrap());
+            let mut sealer = Sealer::new().unwrap();
+            let block = SealingBlock { offset: 0, bytes: vec![7; 4096], _lock: Some(Arc::clone(&lock)) };
+            let mut going = sealer.begin(&mut FileDevice::from(file), block);
+            let Going(Way::Ring(chain)) = &mut going else {
+                println!("skipped: there is no io_uring here");
+                return;
+            };
+            chain.wait();
+            assert_eq!((chain.ended, chain.results), (CHAIN_ENTRIES, [0, 4096, 0]));
+            if is_broken {
+                let nothing = File::open("/dev/null").unwrap();
+                // SAFETY: of two open descriptors; the second then is one that no ring is behind.
+                let there = unsafe { libc::dup2(nothing.as_raw_fd(), chain.ring.as_raw_fd()) };
+                assert_eq!(there, chain.ring.as_raw_fd());
+                chain.told += 1;
+                assert!(matches!(chain.sealed(), Sealed::Unknown));
+            }
+            drop((going, lock));
+            assert_eq!(RangeLock::exclusive(&other, 0, 4096).unwrap().is_none(), is_broken);
+        }
     }
 }

@@ -124,20 +124,20 @@ impl SegmentBuilder {
     }
 
     /// Takes in the contents of a node that are in memory only, or all of one that lies in segments that are
-    /// to go. Gives what the journal refers to.
+    /// not `kept`. Gives what the journal refers to.
     pub(super) fn take(
         &mut self,
         path: &Arc<[u8]>,
         node: &Node,
-        going: &HashSet<u64>,
+        kept: &HashSet<u64>,
     ) -> Result<Taken, LogError> {
         let whole = match node {
             Node::Directory(_) | Node::Special(..) => return Ok(Taken::AsItIs),
-            Node::Whole(blob) if !going.contains(&blob.segment.number) => return Ok(Taken::AsItIs),
+            Node::Whole(blob) if kept.contains(&blob.segment.number) => return Ok(Taken::AsItIs),
             Node::Whole(_) => true,
             Node::Runs(runs) => {
                 let goes = |run: &Run| match &run.source {
-                    Source::Stored(blob, _) => going.contains(&blob.segment.number),
+                    Source::Stored(blob, _) => !kept.contains(&blob.segment.number),
                     Source::Memory(_) => false,
                 };
                 let memory = runs.memory_bytes();
@@ -300,12 +300,12 @@ fn record(
     change == Change::Full
 }
 
-/// Has a journal say all of `changes`; contents that are in memory only, or lie in segments that are `going`,
-/// go to `builder`. `old` are the segments that the last generation has.
+/// Has a journal say all of `changes`; contents that are in memory only, or lie in segments that are not
+/// `kept`, go to `builder`. `old` are the segments that the last generation has.
 pub(super) fn tell(
     (tree, changes): (&Tree, &Changes),
     builder: &mut SegmentBuilder,
-    going: &HashSet<u64>,
+    kept: &HashSet<u64>,
     old: &HashSet<u64>,
 ) -> Result<Vec<u8>, LogError> {
     let mut journal = JournalWriter::new();
@@ -318,7 +318,7 @@ pub(super) fn tell(
         if !links.tells(tree, changes, path) {
             continue;
         }
-        let taken = builder.take(path, node, going)?;
+        let taken = builder.take(path, node, kept)?;
         if record(&mut journal, (path, node, change), taken, builder.number, old) {
             links.told_anew(tree, path);
             if tree.posix(path).is_some() {

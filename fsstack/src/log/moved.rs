@@ -5,7 +5,7 @@ use super::node::{Node, Run, Runs, Source};
 use super::segment::Blob;
 use super::tree::Tree;
 use runtime::buffer::Slice;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Where contents lie now, by where they lay.
@@ -112,9 +112,14 @@ impl Moved {
         Some((len, Source::Stored(piece.blob.clone(), piece.at + into)))
     }
 
-    /// Has the files at `paths` of a tree lie where they are now.
+    /// Has the files at `paths` of a tree lie where they are now. Names of a file that may be there by some of
+    /// them only are all to be among them.
     pub(super) fn apply<'a>(&self, paths: impl IntoIterator<Item = &'a Arc<[u8]>>, tree: &mut Tree) {
+        let mut done = HashSet::new();
         for path in paths {
+            if tree.several(path).is_some_and(|id| !done.insert(id)) {
+                continue;
+            }
             if let Some(now) = tree.node(path).and_then(|node| self.now(node)) {
                 // A file in the place of a file, as it was.
                 let _ = tree.update(Arc::clone(path), now);

@@ -124,6 +124,13 @@ impl Tree {
         self.several.get(&id).into_iter().flat_map(|several| several.names.iter())
     }
 
+    /// All paths of what stands at a path, which it is of.
+    pub(super) fn all_paths<'a>(&'a self, path: &'a Arc<[u8]>) -> impl Iterator<Item = &'a Arc<[u8]>> {
+        let several = self.several(path);
+        let own = several.is_none().then_some(path);
+        own.into_iter().chain(several.into_iter().flat_map(|id| self.names(id)))
+    }
+
     /// How many names what stands at a path has.
     pub(super) fn name_count(&self, path: &[u8]) -> usize {
         match self.several(path).and_then(|id| self.several.get(&id)) {

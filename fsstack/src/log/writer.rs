@@ -56,7 +56,8 @@ pub struct Log {
     flight: Option<(Going, Flight)>,
     file: Arc<File>,
     device: Box<dyn DeviceMut + Send>,
-    _writer: Option<RangeLock>,
+    /// Keeps other writers out, for as long as a superblock may be on its way.
+    writer: Option<Arc<RangeLock>>,
     options: OpenOptions,
     policies: Policies,
     superblock: Superblock,
@@ -172,7 +173,7 @@ impl Log {
                 return Err(LogError::NotALog);
             }
         }
-        let writer = writers_lock(&file)?;
+        let writer = writers_lock(&file)?.map(Arc::new);
         let options = &generation::with_cache(options);
         let (superblock, committed) = Generation::of_log(&file, options)?;
         Ok(Log {
@@ -180,7 +181,7 @@ impl Log {
             policies: Policies::default(),
             file,
             device,
-            _writer: writer,
+            writer,
             tree: committed.tree.clone(),
             next_segment: superblock.next_segment,
             superblock,
@@ -396,12 +397,12 @@ impl Log {
             return Ok(());
         }
         let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
-        let mut links = LinkTeller::default();
+        let (kept, mut links) = (self.segment_numbers(), LinkTeller::default());
         for path in self.changes.changed.keys() {
             if let Some(node) = self.tree.node(path)
                 && links.tells(&self.tree, &self.changes, path)
             {
-                builder.take(path, node, &HashSet::new())?;
+                builder.take(path, node, &kept)?;
             }
         }
         if !builder.is_empty() {

@@ -3,6 +3,7 @@
 
 mod begun;
 mod by_example;
+mod linked;
 
 use begun::{Begun, Gate, Gated};
 use fsstack::OpenOptions;

@@ -16,7 +16,7 @@ use super::super::superblock::{MAX_SEGMENTS, Place, Superblock};
 use super::super::tree::Tree;
 use super::Log;
 use super::segments::sealing;
-use crate::device::{Sealed, Sealer};
+use crate::device::{Sealed, Sealer, SealingBlock};
 use crate::image::build::BuildError;
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -26,6 +26,8 @@ pub(super) struct Flight {
     superblock: Superblock,
     /// What it makes durable; contents are in memory as they were.
     tree: Tree,
+    /// The same; they are in the segment.
+    lies: Tree,
     /// What stands where once the segment counts.
     replaced: Vec<(Arc<[u8]>, Node)>,
     /// The segment, and those that were staged before.
@@ -68,7 +70,7 @@ impl Log {
             self.sealer = Sealer::new().ok();
         }
         let flight = self.prepare(going)?;
-        let block = sealing(&flight.superblock);
+        let block = SealingBlock { _lock: self.writer.clone(), ..sealing(&flight.superblock) };
         match &mut self.sealer {
             Some(sealer) => {
                 let going = sealer.begin(&mut *self.device, block);
@@ -111,6 +113,10 @@ impl Log {
         let packed_place =
             self.superblock.segments.first().filter(|place| place.kind == SegmentKind::Packed).copied();
         let live = going.as_ref().map(|_| commit::live_bytes(&self.tree));
+        if let (true, Some(live)) = (cfg!(debug_assertions), &live) {
+            let there = self.segment_numbers();
+            assert!(live.keys().all(|number| there.contains(number)), "a file lies in a segment that went");
+        }
         let whole_again = going.is_some();
         let going = going.unwrap_or_default();
         let stays = |number: u64| {
@@ -124,10 +130,6 @@ impl Log {
         let changes = everything.as_ref().unwrap_or(&self.changes);
         let old: HashSet<u64> = self.superblock.segments.iter().map(|place| place.number).collect();
 
-        let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
-        let journal = commit::tell((&self.tree, changes), &mut builder, &going, &old)?;
-        let (bytes, replacements) = builder.finish(Some(journal))?;
-
         let mut segments = Vec::new();
         for place in self.superblock.segments.iter().filter(|place| stays(place.number)) {
             let is_packed = packed_place.is_some_and(|packed| packed.number == place.number);
@@ -138,14 +140,25 @@ impl Log {
         if segments.len() + 1 > MAX_SEGMENTS {
             return Err(BuildError::Limit("2046 segments a log: compact it").into());
         }
+        // Nothing is told to lie in a segment that goes, or that went without it.
+        let kept = segments.iter().map(|place| place.number).collect();
+        let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
+        let journal = commit::tell((&self.tree, changes), &mut builder, &kept, &old)?;
+        let (bytes, replacements) = builder.finish(Some(journal))?;
         let (place, segment) = self.write_segment(&bytes, SegmentKind::Changes)?;
         segments.push(place);
+        // Here, as nothing may fail once it is on the disk.
+        let (replaced, mut lies) = (replacements.nodes(&segment), self.tree.clone());
+        for (path, now) in &replaced {
+            lies.update(Arc::clone(path), now.clone())?;
+        }
         self.changes = Changes::default();
         self.tells_all = false;
         Ok(Flight {
             superblock: self.superblock_of(segments),
             tree: self.tree.clone(),
-            replaced: replacements.nodes(&segment),
+            lies,
+            replaced,
             place,
             segment,
             staged: std::mem::take(&mut self.staged),
@@ -156,7 +169,8 @@ impl Log {
 
     /// The superblock is there, or it is not.
     fn end(&mut self, flight: Flight, sealed: Sealed) -> Result<(), LogError> {
-        let Flight { superblock, tree, replaced, place, segment, mut staged, change, memory_bytes } = flight;
+        let Flight { superblock, tree, lies, replaced, place, segment, mut staged, change, memory_bytes } =
+            flight;
         if let Err(error) = self.take_sealed(&superblock, sealed, !staged.is_empty()) {
             // What was changed since is not told apart from what was to be told here.
             self.tells_all = true;
@@ -166,19 +180,19 @@ impl Log {
             self.retired.push((place, Weak::new()));
             return Err(error);
         }
-        let mut lies = tree.clone();
         let mut moved = Moved::default();
         for (path, now) in &replaced {
             if let Some(before) = tree.node(path) {
                 moved.note(before, now);
             }
-            lies.update(Arc::clone(path), now.clone())?;
         }
         if self.changes.is_empty() {
             self.tree = lies.clone();
             self.memory_bytes = 0;
         } else {
-            let paths = replaced.iter().map(|(path, _)| path).chain(self.changes.changed.keys());
+            // By one name is told what the others may have outlived.
+            let told = replaced.iter().flat_map(|(path, _)| tree.all_paths(path));
+            let paths = told.chain(self.changes.changed.keys());
             moved.apply(paths, &mut self.tree);
             self.memory_bytes = self.changes.memory_bytes(&self.tree);
         }

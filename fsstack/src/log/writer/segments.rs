@@ -13,6 +13,7 @@ use crate::format::layout::BLOCK_BYTES;
 use crate::format::sums::crc32c;
 use crate::fs::OpenError;
 use crate::image::build::{BuildOptions, Builder, Summary};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 impl Log {
@@ -23,7 +24,11 @@ impl Log {
         places: Vec<Place>,
         make: impl FnOnce(&Superblock) -> Result<Generation, OpenError>,
     ) -> Result<(), LogError> {
-        let before = std::mem::replace(&mut self.committed, make(&self.superblock)?);
+        let made = make(&self.superblock).inspect_err(|_| {
+            // What is on the disk is not what is here.
+            self.is_lost = true;
+        })?;
+        let before = std::mem::replace(&mut self.committed, made);
         for (place, segment) in places.into_iter().zip(before.segments) {
             if !self.superblock.names(&place) {
                 self.retired.push((place, Arc::downgrade(&segment.image)));
@@ -69,6 +74,13 @@ impl Log {
                 Err(LogError::Lost)
             }
         }
+    }
+
+    /// Numbers of all segments that there are: named, on their way, or staged.
+    pub(super) fn segment_numbers(&self) -> HashSet<u64> {
+        let begun = self.flight.iter().flat_map(|(_, flight)| flight.places());
+        let staged = self.staged.iter().map(|(place, _)| place);
+        self.superblock.segments.iter().chain(begun).chain(staged).map(|place| place.number).collect()
     }
 
     /// What the next segment may not touch.
@@ -136,5 +148,5 @@ impl Log {
 
 /// A superblock on its way to where it stands.
 pub(super) fn sealing(superblock: &Superblock) -> SealingBlock {
-    SealingBlock { offset: superblock.offset(), bytes: superblock.encode() }
+    SealingBlock { offset: superblock.offset(), bytes: superblock.encode(), _lock: None }
 }
