@@ -49,6 +49,25 @@ impl Conversation {
         }
     }
 
+    /// So much of what was handed over is not sent yet.
+    pub(super) fn still_held(&mut self, bytes: usize) {
+        match self {
+            // Which says nothing but what it was asked to.
+            Conversation::One(_) => {}
+            Conversation::Many(many) => many.still_held(bytes),
+        }
+    }
+
+    /// Whether the server would have none of it: nothing was answered, and the next connection had better not
+    /// follow at once.
+    pub(super) fn is_turned_away(&self) -> bool {
+        match self {
+            // A cut answer is a failure, and counted.
+            Conversation::One(_) => false,
+            Conversation::Many(many) => many.is_turned_away(),
+        }
+    }
+
     /// Since when the first of the requests under way waits.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         match self {
@@ -76,9 +95,7 @@ impl Conversation {
     pub(super) fn on_end(&mut self, first: &mut FirstAnswers, verifies: bool, told: &mut Vec<Told>) {
         match self {
             Conversation::One(exchange) => exchange.on_end(first, verifies, told),
-            Conversation::Many(many) => {
-                told.extend(many.give_up().map(|(asked, _)| Told::Over(asked, Err(Failure::Cut))));
-            }
+            Conversation::Many(many) => many.end(Failure::Cut, told),
         }
     }
 
@@ -91,6 +108,7 @@ impl Conversation {
         };
         match self {
             Conversation::One(exchange) => told.extend(exchange.give_up().map(tell)),
+            Conversation::Many(many) if failure == Failure::Cut => many.end(Failure::Cut, told),
             Conversation::Many(many) => told.extend(many.give_up().map(tell)),
         }
     }

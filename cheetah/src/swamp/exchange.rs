@@ -49,6 +49,8 @@ pub(super) struct Asked {
     pub(super) target: usize,
     /// When it is, or was, to be asked for: latency counts from here.
     pub(super) due: Instant,
+    /// How often that came to nothing without anybody having looked at it.
+    pub(super) tries: u8,
 }
 
 /// What became of a request.
@@ -56,7 +58,7 @@ pub(super) struct Asked {
 pub(super) enum Told {
     /// It is over: bytes of content, or what was wrong.
     Over(Asked, Result<u64, Failure>),
-    /// The server has not looked at it: it is to be asked for on another connection.
+    /// The server has not looked at it: it is to be asked for again, elsewhere.
     Again(Asked),
 }
 

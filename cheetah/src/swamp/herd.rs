@@ -14,6 +14,10 @@ use super::timetable::Timetable;
 /// After a connection could not be had, the next is tried so much later.
 const REST: Duration = Duration::from_millis(50);
 
+/// As often a request is believed not to have been looked at. A server that ends connections after eight
+/// requests has half of what is under way asked for again, so few would not do.
+const MAX_TRIES: u8 = 16;
+
 /// When requests fall due in an open loop.
 #[derive(Clone, Debug)]
 enum Schedule {
@@ -174,7 +178,7 @@ impl Herd {
                 due
             }
         };
-        Some(Asked { target: self.options.mix.next(&mut self.rng), due })
+        Some(Asked { target: self.options.mix.next(&mut self.rng), due, tries: 0 })
     }
 
     /// What a new connection says, which has been asked for one thing; it may be asked for more at once.
@@ -196,7 +200,7 @@ impl Herd {
         self.vacant += 1;
     }
 
-    /// One could not be had.
+    /// One could not be had, or was of no use.
     pub(super) fn rest(&mut self, now: Instant) {
         self.rests_until = now + REST;
     }
@@ -235,6 +239,9 @@ impl Herd {
         if answers > 0 && !self.options.keep {
             standing = Standing { takes_more: false, is_over: true };
         }
+        if standing.is_over && conversation.is_turned_away() {
+            self.rest(now);
+        }
         if standing.takes_more {
             for _ in 0..answers {
                 match self.take(now) {
@@ -255,6 +262,9 @@ impl Herd {
             Some(failure) => conversation.fail(failure, |at| self.is_late(now, at), &mut told),
             None => conversation.on_end(&mut self.first, self.verifier.is_some(), &mut told),
         }
+        if conversation.is_turned_away() {
+            self.rest(now);
+        }
         self.write_down(now, &mut told);
         self.told = told;
     }
@@ -263,7 +273,10 @@ impl Herd {
         for told in told.drain(..) {
             match told {
                 Told::Over(asked, result) => self.record(now, asked, result),
-                Told::Again(asked) => self.again.push(asked),
+                Told::Again(asked) if asked.tries == MAX_TRIES => {
+                    self.record(now, asked, Err(Failure::Cut));
+                }
+                Told::Again(asked) => self.again.push(Asked { tries: asked.tries + 1, ..asked }),
             }
         }
     }
@@ -380,6 +393,35 @@ mod tests {
         let later = Instant::from_millis(500);
         while herd.take(later).is_some() {}
         assert!(herd.deadline(later) > later);
+    }
+
+    /// A server that goes at once, and in friendship, each time that it is asked by HTTP/2.
+    #[test]
+    fn what_nobody_looks_at_fails_at_last() {
+        let url: Url = "http://127.0.0.1/".parse().unwrap();
+        let targets = Arc::new(Targets::over_http2(&url, &["/".into()]).unwrap());
+        let http2 = std::num::NonZeroUsize::new(1);
+        let options = Options { http2, targets, connections: 1, ..options(None) };
+        let settings_and_goaway = [&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7][..], &[0; 14]].concat();
+        let mut herd = Herd::new(options, Instant::ZERO);
+        let mut connections = 0;
+        for ms in 0..10_000 {
+            let now = Instant::from_millis(ms);
+            if let Some((asker, asked)) = herd.next(now) {
+                assert_eq!(asker, Asker::New);
+                let mut conversation = herd.greet(now, 0, asked);
+                let over = Standing { takes_more: false, is_over: true };
+                let (_, standing) = herd.on_bytes(now, 0, &mut conversation, &settings_and_goaway);
+                assert_eq!(standing, over);
+                herd.gone(0);
+                connections += 1;
+            }
+        }
+        let ledger = herd.finish(Instant::from_millis(10_000));
+        assert_eq!(connections, 200, "one each 50 ms");
+        let failed = connections / (u64::from(MAX_TRIES) + 1);
+        assert_eq!((ledger.answers(), ledger.failed()), (0, failed));
+        assert_eq!(ledger.failures[Failure::Cut as usize], failed);
     }
 
     #[test]

@@ -157,17 +157,17 @@ impl Swarm {
     }
 
     fn on_event(&mut self, key: u32) {
+        let Some(client) = self.clients.get_mut(key as usize) else { return };
+        // Whatever comes of it: the server may have said much before it closed, and may take nothing before
+        // it is heard.
+        let mut sent = send_rest(client, &self.herd);
         loop {
             let Some(client) = self.clients.get_mut(key as usize) else { return };
-            match send_rest(client, &self.herd) {
-                Ok(()) => {}
-                Err(Errno::AGAIN | Errno::NOTCONN) => return,
-                Err(_) => return self.lost(key),
-            }
             match recv(&client.socket, &mut *self.buffer, RecvFlags::empty()) {
                 Ok((0, _)) => return self.lost(key),
                 Ok((n, _)) => {
                     let now = self.events.clock().now();
+                    client.is_up |= client.secure.is_none();
                     let mut bytes = &self.buffer[..n];
                     if let Some(secure) = &mut client.secure {
                         self.opened.clear();
@@ -177,28 +177,29 @@ impl Swarm {
                             }
                             return self.lost(key);
                         }
-                        if self.opened.is_empty() {
-                            // The handshake goes on, or tickets came.
-                            continue;
-                        }
                         bytes = &self.opened;
                     }
-                    let (_, standing) = self.herd.on_bytes(now, key, &mut client.conversation, bytes);
-                    if standing.is_over {
-                        self.close(key);
-                        return;
+                    // Otherwise the handshake goes on, or tickets came.
+                    if !bytes.is_empty() {
+                        let (_, standing) = self.herd.on_bytes(now, key, &mut client.conversation, bytes);
+                        if standing.is_over {
+                            self.close(key);
+                            return;
+                        }
                     }
-                    // What goes wrong shows when it is read, or as a lack of an answer.
-                    let _ = send_rest(client, &self.herd);
+                    sent = send_rest(client, &self.herd);
                     // A short read has emptied the socket; what comes raises an event.
-                    if n < self.buffer.len() {
+                    if n < self.buffer.len() && !is_broken(sent) {
                         return;
                     }
                 }
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN | Errno::NOTCONN) => break,
                 Err(Errno::INTR) => {}
                 Err(_) => return self.lost(key),
             }
+        }
+        if is_broken(sent) {
+            self.lost(key);
         }
     }
 
@@ -230,8 +231,19 @@ impl Swarm {
     }
 }
 
+/// Whether more will never be sent.
+fn is_broken(sent: Result<(), Errno>) -> bool {
+    !matches!(sent, Ok(()) | Err(Errno::AGAIN | Errno::NOTCONN))
+}
+
 /// Sends what is left of what is to be said.
 fn send_rest(client: &mut Client, herd: &Herd) -> Result<(), Errno> {
+    let sent = send_all(client, herd);
+    client.conversation.still_held(client.secure.as_ref().map_or(0, |secure| secure.held()));
+    sent
+}
+
+fn send_all(client: &mut Client, herd: &Herd) -> Result<(), Errno> {
     let Client { socket, secure, conversation, is_up } = client;
     let targets = &herd.options.targets;
     if let Some(secure) = secure {
@@ -239,10 +251,9 @@ fn send_rest(client: &mut Client, herd: &Herd) -> Result<(), Errno> {
         let len = plain.len();
         secure.say(plain);
         conversation.handed_over(len);
-        let sent = secure.flush(&mut Socket(socket));
-        sent.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         *is_up = secure.is_up();
-        return Ok(());
+        let sent = secure.flush(&mut Socket(socket));
+        return sent.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
     }
     loop {
         let plain = conversation.unsent(targets);
@@ -269,5 +280,72 @@ impl Write for Socket<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use super::super::{Targets, Url};
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    /// A client that has been asked for one thing and could not say so yet, and the server's end.
+    fn swarm() -> (Swarm, UnixStream) {
+        let url: Url = "http://127.0.0.1/".parse().unwrap();
+        let targets = Arc::new(Targets::new(&url, &["/".into()], true).unwrap());
+        let options = Options {
+            connections: 1,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(3600),
+            ..Options::new("127.0.0.1:80".parse().unwrap(), targets)
+        };
+        let events = EventLoop::new().unwrap();
+        let herd = Herd::new(options, events.clock().now());
+        let buffer = vec![0; READ_BYTES].into();
+        let mut swarm = Swarm { events, clients: Slab::new(), herd, buffer, opened: Vec::new(), told: false };
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let now = swarm.now();
+        let (_, asked) = swarm.herd.next(now).unwrap();
+        let conversation = swarm.herd.greet(now, 0, asked);
+        swarm.clients.insert(Client { socket: ours.into(), secure: None, conversation, is_up: false });
+        (swarm, theirs)
+    }
+
+    /// A server that has answered and is gone takes nothing more, which is found out first.
+    #[test]
+    fn what_was_said_before_the_end_is_heard() {
+        let (mut swarm, mut theirs) = swarm();
+        theirs.write_all(ANSWER).unwrap();
+        drop(theirs);
+        swarm.on_event(0);
+        let ledger = &swarm.herd.ledger;
+        // The second request is of a kept connection that has ended: not a failure.
+        assert_eq!((ledger.answers(), ledger.failed(), swarm.clients.len()), (1, 0, 0));
+    }
+
+    /// A server that takes nothing before it is heard is heard.
+    #[test]
+    fn who_cannot_send_listens() {
+        let (mut swarm, mut theirs) = swarm();
+        let mut stuffed = 0;
+        while let Ok(n) = send(&swarm.clients[0].socket, &[0; 4096], SendFlags::NOSIGNAL) {
+            stuffed += n;
+        }
+        theirs.write_all(ANSWER).unwrap();
+        swarm.on_event(0);
+        assert_eq!((swarm.herd.ledger.answers(), swarm.herd.ledger.failed()), (1, 0));
+        // Then there is room, and what was to be said next is.
+        theirs.read_exact(&mut vec![0; stuffed]).unwrap();
+        swarm.on_event(0);
+        let mut said = [0; 16];
+        theirs.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"GET / HTTP/1.1\r\n");
+        assert_eq!(swarm.clients.len(), 1);
     }
 }

@@ -25,7 +25,7 @@ const INITIAL_WINDOW: u32 = 65_535;
 /// Longest head, coded.
 const MAX_BLOCK: usize = 64 << 10;
 
-/// What a server has us say (acknowledgements) beyond this is no HTTP.
+/// What a server has us say (acknowledgements) and does not take, beyond this, is no HTTP.
 const MAX_OUT: usize = 1 << 20;
 
 /// Streams at once, until the server has said how many (section 6.5.2).
@@ -40,10 +40,19 @@ pub(super) struct Multiplexed {
     /// What is to be sent, from `handed` on.
     out: Vec<u8>,
     handed: usize,
+    /// What who carries it had not sent of what was handed over.
+    held: usize,
+    /// Bytes that the server has had us say, since all was sent.
+    owed_answers: usize,
     /// The beginning of a frame.
     input: Vec<u8>,
     /// The server's settings came, which are the first that it says.
     has_begun: bool,
+    /// Streams below were begun before.
+    first_informed: u32,
+    has_answered: bool,
+    /// The server would not take a request.
+    has_refused: bool,
     decoder: Decoder,
     scratch: Vec<u8>,
     /// A head that has begun: its stream, and whether it is that's end.
@@ -93,8 +102,13 @@ impl Multiplexed {
         Multiplexed {
             out,
             handed: 0,
+            held: 0,
+            owed_answers: 0,
             input: Vec::new(),
             has_begun: false,
+            first_informed: 1,
+            has_answered: false,
+            has_refused: false,
             decoder: Decoder::default(),
             scratch: Vec::new(),
             head: None,
@@ -143,13 +157,30 @@ impl Multiplexed {
         if self.handed == self.out.len() {
             self.out.clear();
             self.handed = 0;
+        } else if self.handed > self.out.len() / 2 {
+            self.out.drain(..self.handed);
+            self.handed = 0;
         }
+    }
+
+    /// So much of what was handed over is not sent yet.
+    pub(super) fn still_held(&mut self, bytes: usize) {
+        self.held = bytes;
+        if bytes == 0 && self.out.is_empty() {
+            self.owed_answers = 0;
+        }
+    }
+
+    /// Whether the server would have none of it: it has answered nothing, and refused something.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.has_refused && !self.has_answered
     }
 
     /// Since when the first of those under way waits.
     pub(super) fn waits_since(&self) -> Option<Instant> {
-        let waiting = self.waiting.front().map(|(_, at)| *at);
-        self.open.first().map(|asking| asking.at).into_iter().chain(waiting).min()
+        // What was refused and is asked again here has waited since it was asked first.
+        let waiting = self.waiting.iter().map(|(_, at)| *at);
+        self.open.iter().map(|asking| asking.at).chain(waiting).min()
     }
 
     /// All that are under way, and since when; they are no more.
@@ -157,6 +188,19 @@ impl Multiplexed {
         self.is_ending = true;
         let open = std::mem::take(&mut self.open).into_iter().map(|asking| (asking.asked, asking.at));
         open.chain(std::mem::take(&mut self.waiting))
+    }
+
+    /// The connection is no more, which for what was sent is this failure.
+    pub(super) fn end(&mut self, failure: Failure, told: &mut Vec<Told>) {
+        self.is_ending = true;
+        told.extend(self.open.drain(..).map(|asking| Told::Over(asking.asked, Err(failure))));
+        self.give_back_waiting(told);
+    }
+
+    /// What was never sent is nobody's failure.
+    fn give_back_waiting(&mut self, told: &mut Vec<Told>) {
+        self.has_refused |= !self.waiting.is_empty();
+        told.extend(self.waiting.drain(..).map(|(asked, _)| Told::Again(asked)));
     }
 
     /// Bytes have come; what became of requests goes to `told`.
@@ -170,13 +214,12 @@ impl Multiplexed {
     ) -> Standing {
         let mut context = Context { first, verifier, told };
         if self.take(bytes, &mut context).is_err() {
-            told.extend(self.give_up().map(|(asked, _)| Told::Over(asked, Err(Failure::Malformed))));
+            self.end(Failure::Malformed, told);
             return Standing { takes_more: false, is_over: true };
         }
         self.open_streams(targets);
         if self.is_ending {
-            // None of these was ever sent.
-            told.extend(std::mem::take(&mut self.waiting).into_iter().map(|(asked, _)| Told::Again(asked)));
+            self.give_back_waiting(told);
         }
         Standing { takes_more: !self.is_ending, is_over: self.is_ending && self.open.is_empty() }
     }
@@ -219,10 +262,11 @@ impl Multiplexed {
         payload: &[u8],
         context: &mut Context<'_>,
     ) -> Result<(), Wrong> {
-        if !std::mem::replace(&mut self.has_begun, true)
-            && (header.kind != kind::SETTINGS || header.has(flag::ACK))
-        {
-            return Err(Wrong);
+        if !std::mem::replace(&mut self.has_begun, true) {
+            if header.kind != kind::SETTINGS || header.has(flag::ACK) {
+                return Err(Wrong);
+            }
+            self.first_informed = self.next_stream;
         }
         // Nothing may come between the parts of a head (section 6.10).
         if let Some((stream, _)) = self.head
@@ -248,9 +292,17 @@ impl Multiplexed {
                 let stream = self.ours(header)?;
                 let is_refused = u32::from_be_bytes(code) == ErrorCode::REFUSED_STREAM.0;
                 if let Some(at) = self.find(stream) {
-                    let asked = self.open.remove(at).asked;
-                    let cut = Told::Over(asked, Err(Failure::Cut));
-                    context.told.push(if is_refused { Told::Again(asked) } else { cut });
+                    let Asking { asked, at, .. } = self.open.remove(at);
+                    if is_refused && stream < self.first_informed {
+                        // It may have been one too many, when nobody had said yet how many there can be.
+                        self.waiting.push_front((asked, at));
+                    } else if is_refused {
+                        // Here it would be refused again.
+                        self.is_ending = true;
+                        self.refused(asked, false, context);
+                    } else {
+                        context.told.push(Told::Over(asked, Err(Failure::Cut)));
+                    }
                 }
             }
             kind::SETTINGS => self.on_settings(header, payload)?,
@@ -261,16 +313,21 @@ impl Multiplexed {
                 if !header.has(flag::ACK) {
                     frame(&mut self.out, kind::PING, flag::ACK, 0, 8);
                     self.out.extend_from_slice(payload);
+                    self.owed_answers += HEADER_BYTES + 8;
                 }
             }
             kind::GOAWAY => {
-                let &last = payload.first_chunk().filter(|_| payload.len() >= 8).ok_or(Wrong)?;
-                let last = u31(last);
+                let &[l0, l1, l2, l3, c0, c1, c2, c3] = payload.first_chunk().ok_or(Wrong)?;
+                let last = u31([l0, l1, l2, l3]);
+                let is_friendly = u32::from_be_bytes([c0, c1, c2, c3]) == ErrorCode::NO_ERROR.0;
                 self.is_ending = true;
+                self.has_refused = true;
                 // What is behind it was not looked at, and may be asked for elsewhere (section 6.8).
                 let is_refused = |asking: &mut Asking| asking.stream > last;
-                let refused = self.open.extract_if(.., is_refused);
-                context.told.extend(refused.map(|asking| Told::Again(asking.asked)));
+                let refused: Vec<Asking> = self.open.extract_if(.., is_refused).collect();
+                for asking in refused {
+                    self.refused(asking.asked, is_friendly, context);
+                }
             }
             kind::WINDOW_UPDATE => {
                 let &by = payload.as_array().ok_or(Wrong)?;
@@ -283,7 +340,18 @@ impl Multiplexed {
             // Nothing that is known, or of use to us (section 4.1).
             _ => {}
         }
-        if self.out.len() > MAX_OUT + HEADER_BYTES { Err(Wrong) } else { Ok(()) }
+        // Requests may be long, and what was sent is no burden.
+        let not_taken = self.owed_answers.min(self.unsent().len() + self.held);
+        if not_taken > MAX_OUT { Err(Wrong) } else { Ok(()) }
+    }
+
+    /// A request that the server says it has not looked at. Who has answered nothing is not believed, unless
+    /// it goes in friendship: the same would come of the next connection.
+    fn refused(&mut self, asked: Asked, is_friendly: bool, context: &mut Context<'_>) {
+        self.has_refused = true;
+        let is_believed = is_friendly || self.has_answered;
+        let over = Told::Over(asked, Err(Failure::Cut));
+        context.told.push(if is_believed { Told::Again(asked) } else { over });
     }
 
     fn on_settings(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), Wrong> {
@@ -300,6 +368,7 @@ impl Multiplexed {
             }
         }
         frame(&mut self.out, kind::SETTINGS, flag::ACK, 0, 0);
+        self.owed_answers += HEADER_BYTES;
         Ok(())
     }
 
@@ -379,6 +448,7 @@ impl Multiplexed {
     /// The answer is whole.
     fn conclude(&mut self, at: usize, context: &mut Context<'_>) {
         let Asking { asked, status, declared, content_bytes, crc, .. } = self.open.remove(at);
+        self.has_answered = true;
         // A 304 says how long what it does not send is (RFC 9110 section 8.6).
         let is_short = declared.is_some_and(|declared| declared != content_bytes) && status != 304;
         let result = if is_short {

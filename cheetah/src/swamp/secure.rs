@@ -86,7 +86,7 @@ impl Secrecy {
         // What is said before the handshake is done is kept here and nowhere else, so there must be room.
         connection.set_buffer_limit(None);
         let wants_http2 = self.config.alpn_protocols[0] == HTTP2;
-        Ok(Secure { connection, wants_http2 })
+        Ok(Secure { connection, wants_http2, held: 0 })
     }
 }
 
@@ -95,6 +95,8 @@ impl Secrecy {
 pub(super) struct Secure {
     connection: ClientConnection,
     wants_http2: bool,
+    /// What was said and not written yet, in bytes.
+    held: usize,
 }
 
 impl Secure {
@@ -102,6 +104,12 @@ impl Secure {
     pub(super) fn say(&mut self, plain: &[u8]) {
         // Writing to memory does not fail.
         let _ = self.connection.writer().write_all(plain);
+        self.held += plain.len();
+    }
+
+    /// Bytes that were said and are not written yet, or a little less: records have a head each.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// Writes what there is to `out`, the handshake's part as well.
@@ -111,10 +119,15 @@ impl Secure {
     pub(super) fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
         while self.connection.wants_write() {
             match self.connection.write_tls(out) {
+                Ok(n) if self.is_up() => self.held = self.held.saturating_sub(n),
+                // Of the handshake.
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        if self.is_up() {
+            self.held = 0;
         }
         Ok(())
     }
@@ -193,6 +206,15 @@ impl ServerCertVerifier for Anybody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_is_known() {
+        let mut client = Secrecy::new("localhost", Trust::Anybody, false).unwrap().connect().unwrap();
+        client.say(&[0; 1000]);
+        let mut said = Vec::new();
+        client.flush(&mut said).unwrap();
+        assert_eq!((client.held(), said.is_empty()), (1000, false), "it waits for the handshake");
+    }
 
     #[test]
     fn what_comes_behind_a_goodbye_is_nothing() {

@@ -197,6 +197,11 @@ impl Requests {
         self.end += (bytes.len() - before) as u64;
         conversation.handed_over(len);
     }
+
+    /// Bytes that were taken and have not arrived.
+    fn held(&self) -> usize {
+        self.bytes.as_ref().map_or(0, Vec::len) + self.secure.as_ref().map_or(0, Secure::held)
+    }
 }
 
 /// A connection with what all have in common.
@@ -287,6 +292,7 @@ impl Stream for View<'_> {
             return bytes.len();
         }
         let Client { conversation, requests, .. } = &mut *self.client;
+        conversation.still_held(requests.held());
         let mut plain = bytes;
         if let Some(secure) = &mut requests.secure {
             self.opened.clear();

@@ -14,7 +14,7 @@ fn targets() -> Targets {
 }
 
 fn asked(target: usize) -> Asked {
-    Asked { target, due: NOW }
+    Asked { target, due: NOW, tries: 0 }
 }
 
 fn framed(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -122,7 +122,6 @@ fn wrong_answers_are_told_apart() {
     assert_eq!(of(&[head(1, "200", Some(4)), content(1, b"abc")]), one(Failure::Malformed));
     let reset = |code: ErrorCode| of(&[framed(kind::RST_STREAM, 0, 1, &code.0.to_be_bytes())]);
     assert_eq!(reset(ErrorCode::INTERNAL_ERROR), one(Failure::Cut));
-    assert_eq!(reset(ErrorCode::REFUSED_STREAM), [Told::Again(asked(0))]);
     let mut client = client(3);
     let said = [head(1, "200", None), content(1, b"one"), head(5, "200", None), content(5, b"two")];
     assert_eq!(
@@ -162,6 +161,86 @@ fn a_server_goes() {
     assert_eq!(told, [Told::Over(asked(1), Ok(1))]);
 }
 
+fn refuses(stream: u32) -> Vec<u8> {
+    framed(kind::RST_STREAM, 0, stream, &ErrorCode::REFUSED_STREAM.0.to_be_bytes())
+}
+
+fn goes(last: u32, code: ErrorCode) -> Vec<u8> {
+    framed(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), code.0.to_be_bytes()].concat())
+}
+
+/// What was one too many before the server had said how many there can be is asked for again on the same
+/// connection, once; what is refused later is not.
+#[test]
+fn who_refuses_is_not_asked_again() {
+    let mut client = client(2);
+    assert_eq!(streams_asked(&mut client), [1, 3]);
+    let (standing, told) = hears(&mut client, &refuses(1));
+    assert_eq!((standing, &told[..], streams_asked(&mut client)), (GOES_ON, &[][..], vec![5]));
+    // It has answered something, so that it is believed; what is under way is still answered.
+    let said = [head(5, "200", None), content(5, b"a")].concat();
+    let (standing, told) = hears(&mut client, &said);
+    assert_eq!((standing, &told[..]), (GOES_ON, &[Told::Over(asked(0), Ok(1))][..]));
+    client.ask(NOW, asked(0), &targets());
+    let (standing, told) = hears(&mut client, &refuses(7));
+    assert_eq!(standing, Standing { takes_more: false, is_over: false });
+    assert_eq!(told, [Told::Again(asked(0))]);
+    let (mut first, mut told): (FirstAnswers, _) = (vec![None; 2].into(), Vec::new());
+    let last = [head(3, "200", None), content(3, b"b")].concat();
+    assert_eq!(client.on_bytes(&last, &targets(), &mut first, None, &mut told), OVER);
+    assert_eq!(told, [Told::Over(asked(1), Ok(1))]);
+    assert!(!client.is_turned_away());
+}
+
+/// Who has answered nothing is believed if it goes in friendship, and is left alone for a while in any case.
+#[test]
+fn who_answers_nothing_is_not_believed() {
+    let cut = Told::Over(asked(0), Err(Failure::Cut));
+    let again = Told::Again(asked(0));
+    for (said, expected) in [
+        (goes(0, ErrorCode::PROTOCOL_ERROR), cut),
+        (goes(0, ErrorCode::ENHANCE_YOUR_CALM), cut),
+        (goes(0, ErrorCode::NO_ERROR), again),
+    ] {
+        let mut client = client(1);
+        let (standing, told) = hears(&mut client, &said);
+        assert_eq!((standing, &told[..], client.is_turned_away()), (OVER, &[expected][..], true), "{said:?}");
+    }
+    let mut stubborn = client(1);
+    assert_eq!(hears(&mut stubborn, &refuses(1)), (GOES_ON, vec![]));
+    assert_eq!((hears(&mut stubborn, &refuses(3)), stubborn.is_turned_away()), ((OVER, vec![cut]), true));
+    let mut client = client(3);
+    let said = [head(1, "200", None), content(1, b"a"), goes(3, ErrorCode::ENHANCE_YOUR_CALM)].concat();
+    let (standing, told) = hears(&mut client, &said);
+    assert_eq!(standing, Standing { takes_more: false, is_over: false });
+    assert_eq!(told, [Told::Over(asked(0), Ok(1)), again]);
+    assert!(!client.is_turned_away());
+}
+
+/// A connection that ends has cut what was sent short, and not what was not.
+#[test]
+fn what_was_never_sent_is_not_cut() {
+    for says_nonsense in [false, true] {
+        let mut client = client(3);
+        let (mut first, mut told): (FirstAnswers, _) = (vec![None; 2].into(), Vec::new());
+        let one_at_a_time = settings(1);
+        client.on_bytes(&one_at_a_time, &targets(), &mut first, None, &mut told);
+        let said: Vec<u8> = [1, 3, 5].iter().flat_map(|&stream| refuses(stream)).collect();
+        client.on_bytes(&said, &targets(), &mut first, None, &mut told);
+        assert_eq!((&told[..], client.open.len(), client.waiting.len()), (&[][..], 1, 2));
+        let sent = client.open[0].asked;
+        let failure = if says_nonsense { Failure::Malformed } else { Failure::Cut };
+        if says_nonsense {
+            let nonsense = framed(kind::PING, 0, 0, &[0; 7]);
+            assert_eq!(client.on_bytes(&nonsense, &targets(), &mut first, None, &mut told), OVER);
+        } else {
+            client.end(Failure::Cut, &mut told);
+        }
+        assert_eq!(told[0], Told::Over(sent, Err(failure)));
+        assert!(told.len() == 3 && told[1..].iter().all(|told| matches!(told, Told::Again(_))), "{told:?}");
+    }
+}
+
 #[test]
 fn what_is_no_http_2() {
     for said in [
@@ -195,6 +274,48 @@ fn what_is_no_http_2() {
     // Who has us answer for ever without taking it is cut off.
     let pings = framed(kind::PING, 0, 0, &[0; 8]).repeat(MAX_OUT / 16);
     assert_eq!(hears(&mut client(1), &pings).0, OVER);
+}
+
+/// What counts is what the server has us say and has not taken, wherever that lies.
+#[test]
+fn what_is_not_taken_has_a_limit() {
+    let pings = framed(kind::PING, 0, 0, &[0; 8]).repeat(MAX_OUT / 40);
+    let takes = |taken: fn(&mut Multiplexed, usize)| {
+        // As many requests as there can be, at once: they do not count.
+        let mut client = client(1);
+        let (mut first, mut told): (FirstAnswers, _) = (vec![None; 2].into(), Vec::new());
+        client.on_bytes(&settings(u32::MAX), &targets(), &mut first, None, &mut told);
+        while client.unsent().len() <= MAX_OUT {
+            client.ask(NOW, asked(0), &targets());
+        }
+        (0..20)
+            .take_while(|_| {
+                let standing = client.on_bytes(&pings, &targets(), &mut first, None, &mut told);
+                let unsent = client.unsent().len();
+                taken(&mut client, unsent);
+                assert!(client.out.len() <= 2 * client.unsent().len());
+                standing == GOES_ON
+            })
+            .count()
+    };
+    assert_eq!(takes(|_, _| {}), 2);
+    assert_eq!(takes(|client, unsent| client.handed_over(unsent)), 20);
+    assert_eq!(
+        takes(|client, unsent| {
+            client.handed_over(unsent);
+            client.still_held(client.held + unsent);
+        }),
+        2
+    );
+    assert_eq!(
+        takes(|client, unsent| {
+            client.handed_over(unsent);
+            client.still_held(0);
+        }),
+        20
+    );
+    // A part of each: nothing that was sent is kept for long.
+    assert_eq!(takes(|client, unsent| client.handed_over(unsent - 10)), 20);
 }
 
 /// Windows are given back before they are used up, of streams and of all together.
