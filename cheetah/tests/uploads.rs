@@ -624,9 +624,9 @@ fn space_comes_back() {
 }
 
 /// Detached when dropped, from whatever still has files of it open.
-struct Mounted<'a>(&'a std::path::Path);
+struct SmallDisk<'a>(&'a std::path::Path);
 
-impl Drop for Mounted<'_> {
+impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
         let _ = std::process::Command::new("umount").arg("-l").arg(self.0).status();
     }
@@ -647,7 +647,7 @@ fn a_full_disk_costs_the_others_nothing() {
         println!("skipped: a disk of 3 MB cannot be mounted here");
         return;
     }
-    let _mounted = Mounted(folder.path());
+    let _mounted = SmallDisk(folder.path());
     let image = folder.path().join("a.img");
     let writer = SiteWriter::open(&image, &OpenOptions::default()).unwrap();
     let site = writer.site();
