@@ -112,8 +112,8 @@ impl Moved {
         Some((len, Source::Stored(piece.blob.clone(), piece.at + into)))
     }
 
-    /// Has the files at `paths` of a tree lie where they are now. Names of a file that may be there by some of
-    /// them only are all to be among them.
+    /// Has the files at `paths` of a tree lie where they are now. Names of a file that may be there by some
+    /// of them only are all to be among them.
     pub(super) fn apply<'a>(&self, paths: impl IntoIterator<Item = &'a Arc<[u8]>>, tree: &mut Tree) {
         let mut done = HashSet::new();
         for path in paths {
