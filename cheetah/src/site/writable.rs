@@ -24,6 +24,7 @@ use fsstack::log::{ChangeError, Generation, Log, LogError, Progress, Syncing};
 use fsstack::{OpenOptions, ReadError};
 
 use super::changed::{self, ChangedSite};
+use super::entry::etag_of;
 use super::{change, pack};
 use crate::http::coding::Coding;
 use crate::store::{ChangeMade, ChangeWriter, Found, Listed, NotMade, Outcome, Store, WantedChange, Wish};
@@ -58,8 +59,9 @@ pub struct SiteWriter {
     path: PathBuf,
     options: OpenOptions,
     policies: Policies,
-    /// [`Log::dropped_segments`] when all documents were last taken from the newest generation.
-    dropped: u64,
+    /// [`Log::dropped_segments`] when all documents were last taken from the newest generation; `None` if some
+    /// may be of an older one.
+    dropped: Option<u64>,
     /// What is on its way to the disk, in the order in which it was made.
     begun: VecDeque<Syncing<Begun>>,
     /// What is over and was not asked for yet.
@@ -99,7 +101,7 @@ impl SiteWriter {
         log.sync()?;
         let site = ChangedSite::of(&log.snapshot())?;
         let site = Arc::new(WritableSite { site: RwLock::new(site) });
-        let dropped = log.dropped_segments();
+        let dropped = Some(log.dropped_segments());
         Ok(SiteWriter {
             log: Some(log),
             site,
@@ -121,14 +123,14 @@ impl SiteWriter {
         let log = self.log()?;
         let done: Result<Vec<_>, _> = changes.iter().map(|change| make(log, change)).collect();
         let done = done.and_then(|outcomes| log.sync().map(|_| outcomes));
-        let mut outcomes = match done {
+        let outcomes = match done {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 self.forget(&error);
                 return Err(error);
             }
         };
-        self.show([(changes, &mut outcomes[..])])?;
+        self.show([(changes, &outcomes[..])])?;
         Ok(outcomes)
     }
 
@@ -149,35 +151,27 @@ impl SiteWriter {
         }
     }
 
-    /// Shows what is durable now, of these changes if no more has to be shown, and notes the tags of what was
-    /// put.
+    /// Shows what is durable now, of these changes if no more has to be shown.
     fn show<'a>(
         &mut self,
-        done: impl IntoIterator<Item = (&'a [WantedChange], &'a mut [Outcome])>,
+        done: impl IntoIterator<Item = (&'a [WantedChange], &'a [Outcome])>,
     ) -> Result<(), LogError> {
         let Some(log) = &mut self.log else { return Ok(()) };
         let snapshot = log.snapshot();
-        let is_whole = log.dropped_segments() != self.dropped;
-        if is_whole {
+        let dropped = log.dropped_segments();
+        // What cannot be read now is shown with all else the next time.
+        if self.dropped.take() == Some(dropped) {
+            for (changes, outcomes) in done {
+                show(&self.site, &snapshot, changes, outcomes)?;
+            }
+        } else {
             // Documents of segments that are no more would keep their space.
-            self.dropped = log.dropped_segments();
             let whole = ChangedSite::of(&snapshot)?;
             self.site.change(|site| *site = whole);
             // What is not given back now is at the next commit.
             let _ = log.reclaim();
         }
-        for (changes, outcomes) in done {
-            if !is_whole {
-                show(&self.site, &snapshot, changes, outcomes)?;
-            }
-            for (change, outcome) in changes.iter().zip(outcomes) {
-                if let (Ok(done), Wish::Put(_)) = (outcome, &change.wish)
-                    && let Found::File(document) = self.site.find(&change.path)
-                {
-                    done.etag = document.facts().validators.etag.to_vec();
-                }
-            }
-        }
+        self.dropped = Some(dropped);
         Ok(())
     }
 
@@ -200,7 +194,13 @@ impl SiteWriter {
     /// Looks at what is on its way; with `waits` until nothing is.
     fn look(&mut self, waits: bool) {
         let (mut durable, mut failed) = (Vec::new(), Vec::new());
-        while let (Some(syncing), Some(log)) = (self.begun.pop_front(), &mut self.log) {
+        while let Some(syncing) = self.begun.pop_front() {
+            let Some(log) = &mut self.log else {
+                // Let go of since: nobody knows what of it is on the disk.
+                let over = self.all_failed(syncing.value().changes.len(), &LogError::Lost);
+                self.over.push(over);
+                continue;
+            };
             let looked = match waits {
                 true => log.wait_for(syncing).map(|(generation, begun)| Progress::Durable(generation, begun)),
                 false => log.progress(syncing),
@@ -215,7 +215,7 @@ impl SiteWriter {
                 Err(not) => failed.push(not),
             }
         }
-        let shown = self.show(durable.iter_mut().map(|begun| (&begun.changes[..], &mut begun.outcomes[..])));
+        let shown = self.show(durable.iter().map(|begun| (&begun.changes[..], &begun.outcomes[..])));
         for begun in durable {
             self.over.push(match &shown {
                 Ok(()) => begun.outcomes,
@@ -250,7 +250,7 @@ impl SiteWriter {
     fn open_anew(&mut self) -> Result<Log, LogError> {
         let log = open(&self.path, &self.options, &self.policies)?;
         let whole = ChangedSite::of(&log.snapshot())?;
-        self.dropped = log.dropped_segments();
+        self.dropped = Some(log.dropped_segments());
         self.site.change(|site| *site = whole);
         Ok(log)
     }
@@ -322,7 +322,14 @@ fn make(log: &mut Log, change: &WantedChange) -> Result<Result<ChangeMade, NotMa
         Wish::Delete => log.remove(path),
     };
     match made {
-        Ok(_) => Ok(Ok(ChangeMade { is_new, etag: Vec::new() })),
+        Ok(_) => {
+            // Of this change: when it is durable, another may be, too, and the path show that one.
+            let etag = match wish {
+                Wish::Put(_) => etag_at(log, path)?,
+                Wish::Delete => Vec::new(),
+            };
+            Ok(Ok(ChangeMade { is_new, etag }))
+        }
         Err(LogError::Change(error)) => Ok(Err(match error {
             ChangeError::NotFound => NotMade::Nothing,
             ChangeError::Path(_) | ChangeError::Impossible | ChangeError::BadTarget => NotMade::Name,
@@ -336,6 +343,13 @@ fn make(log: &mut Log, change: &WantedChange) -> Result<Result<ChangeMade, NotMa
         })),
         Err(error) => Err(error),
     }
+}
+
+/// The tag of the file that was put at a path.
+fn etag_at(log: &Log, path: &[u8]) -> Result<Vec<u8>, LogError> {
+    let latest = log.latest();
+    let Some(entry) = latest.find(path) else { return Ok(Vec::new()) };
+    Ok(etag_of(entry.app()?, entry.size()).unwrap_or_default().to_vec())
 }
 
 fn unreadable(error: &ReadError) -> NotMade {
@@ -363,3 +377,6 @@ fn show(
     site.change(|site| shown.into_iter().for_each(|(found, path)| site.set(&path, found)));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

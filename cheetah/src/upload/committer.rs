@@ -163,11 +163,15 @@ impl<W: ChangeWriter> Work<W> {
         loop {
             // Before the orders are looked at: who rings after that is heard.
             let _ = rustix::io::read(bell, &mut [0; 8]);
-            self.take(orders);
+            let may_be_more = self.take(orders);
             if self.is_due() {
                 self.begin();
             }
             self.tell_finished();
+            if may_be_more {
+                // For what is left nobody rings again.
+                continue;
+            }
             if self.batch.changes.is_empty() && self.is_over {
                 if self.begun.is_empty() {
                     return;
@@ -179,8 +183,9 @@ impl<W: ChangeWriter> Work<W> {
         }
     }
 
-    /// Takes the orders that are there, as many as are begun together.
-    fn take(&mut self, orders: &Receiver<Order>) {
+    /// Takes the orders that are there, as many as are begun together. Whether there may be others, which it
+    /// did not look at.
+    fn take(&mut self, orders: &Receiver<Order>) -> bool {
         let before = self.batch.changes.len();
         while self.batch.changes.len() < MAX_BATCH && !self.is_over {
             match orders.try_recv() {
@@ -193,6 +198,7 @@ impl<W: ChangeWriter> Work<W> {
             let wait = self.flush.wait(&self.batch.waiting()).unwrap_or(Duration::ZERO);
             self.batch.due = Instant::now().checked_add(wait);
         }
+        self.batch.changes.len() >= MAX_BATCH
     }
 
     fn is_due(&self) -> bool {
@@ -237,5 +243,70 @@ impl<W: ChangeWriter> Work<W> {
         ends.extend(begun.as_ref().map(|bell| PollFd::new(bell, PollFlags::IN)));
         // Interrupted, it looks again.
         let _ = poll(&mut ends, timeout.as_ref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Ticket;
+    use super::*;
+    use crate::store::ChangeMade;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Says that it began the first changes, and waits with them.
+    struct Slow {
+        began: Sender<()>,
+        goes_on: Receiver<()>,
+        made: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    impl ChangeWriter for Slow {
+        fn commit(&mut self, changes: &[WantedChange]) -> Vec<Outcome> {
+            // The test is over with both after the first.
+            let _ = self.began.send(());
+            let _ = self.goes_on.recv();
+            self.made.fetch_add(changes.len(), Ordering::Relaxed);
+            self.most.fetch_max(changes.len(), Ordering::Relaxed);
+            changes.iter().map(|_| Ok(ChangeMade { is_new: true, etag: Vec::new() })).collect()
+        }
+    }
+
+    fn deletion() -> WantedChange {
+        WantedChange { path: b"a".to_vec(), wish: Wish::Delete, conditions: None }
+    }
+
+    #[test]
+    fn more_than_are_begun_together_are_made_though_nobody_rings_again() {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        for (last, ends) in [(2 * MAX_BATCH, false), (2 * MAX_BATCH + 5, false), (2 * MAX_BATCH + 5, true)] {
+            let (began, has_begun) = mpsc::channel();
+            let (go_on, goes_on) = mpsc::channel();
+            let (made, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let writer = Slow { began, goes_on, made: Arc::clone(&made), most: Arc::clone(&most) };
+            let committer = Committer::start(writer).unwrap();
+            let orders = committer.orders();
+            let tickets: Vec<Arc<Ticket>> = (0..=last).map(|_| Arc::default()).collect();
+            orders.give(Order::change(deletion(), Promise(Arc::clone(&tickets[0]))));
+            has_begun.recv_timeout(PATIENCE).unwrap();
+            for ticket in &tickets[1..] {
+                orders.give(Order::change(deletion(), Promise(Arc::clone(ticket))));
+            }
+            if ends {
+                orders.give(Order::Finish);
+            }
+            drop(go_on);
+            let deadline = Instant::now() + PATIENCE;
+            let waits = || match ends {
+                true => !committer.thread.is_finished(),
+                false => tickets.iter().any(|ticket| Arc::strong_count(ticket) > 1),
+            };
+            while waits() {
+                assert!(Instant::now() < deadline, "{} of {last} are made", made.load(Ordering::Relaxed));
+                thread::sleep(Duration::from_millis(1));
+            }
+            committer.finish().unwrap();
+            assert_eq!((made.load(Ordering::Relaxed), most.load(Ordering::Relaxed)), (last + 1, MAX_BATCH));
+        }
     }
 }
