@@ -71,9 +71,9 @@ impl StreamAccess {
     /// Whether one has to stay behind the other: source and destination are the same bytes or have none in
     /// common.
     fn depends(&self, other: &StreamAccess) -> bool {
-        let stores = self.stores && (self.from_destination || other.from_destination)
-            || other.stores && (self.from_destination || other.from_destination);
-        stores && self.start < other.end && other.start < self.end
+        let stores = self.stores || other.stores;
+        let in_destination = self.from_destination || other.from_destination;
+        stores && in_destination && self.start < other.end && other.start < self.end
     }
 }
 
