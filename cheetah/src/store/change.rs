@@ -57,7 +57,7 @@ pub struct WantedChange {
 pub struct ChangeMade {
     /// Whether there was nothing at the path before.
     pub is_new: bool,
-    /// The entity tag of the file that is there now; empty if none is.
+    /// The entity tag of the file that was put; empty if none was.
     pub etag: Vec<u8>,
 }
 

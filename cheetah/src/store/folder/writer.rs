@@ -97,7 +97,12 @@ impl FolderWriter {
             _ => return Err(NotMade::Conflict),
         }
         touched.insert(above.to_vec(), folder);
-        Ok(ChangeMade { is_new: kind.is_none(), etag: Vec::new() })
+        // Now, as the next change may be one of the same path.
+        let etag = match (wish, self.folder.find(&[b"/", &path[..]].concat())) {
+            (Wish::Put(_), Found::File(document)) => document.facts().validators.etag.to_vec(),
+            _ => Vec::new(),
+        };
+        Ok(ChangeMade { is_new: kind.is_none(), etag })
     }
 
     /// The folder at `path`, through no link; made, with those above it, if that is wanted.
@@ -186,13 +191,6 @@ impl ChangeWriter for FolderWriter {
                 .for_each(|outcome| *outcome = Err(NotMade::Failed));
             return outcomes;
         }
-        for (change, outcome) in changes.iter().zip(&mut outcomes) {
-            if let (Ok(made), Wish::Put(_)) = (outcome, &change.wish)
-                && let Found::File(document) = self.folder.find(&[b"/", &change.path[..]].concat())
-            {
-                made.etag = document.facts().validators.etag.to_vec();
-            }
-        }
         outcomes
     }
 }
@@ -220,5 +218,28 @@ fn not_made(error: Errno, path: &[u8]) -> NotMade {
             tracing::error!("{} is not changed: {error}", String::from_utf8_lossy(path));
             NotMade::Failed
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Dotfiles;
+
+    #[test]
+    fn each_is_told_the_tag_of_what_it_put() {
+        let there = tempfile::tempdir().unwrap();
+        let folder = Arc::new(Folder::open(there.path(), Dotfiles::default(), 1 << 20).unwrap());
+        let mut writer = FolderWriter::new(Arc::clone(&folder)).unwrap();
+        let change = |wish| WantedChange { path: b"d/a".to_vec(), wish, conditions: None };
+        let put = |content: &str| change(Wish::Put(Contents::from(content.as_bytes().to_vec())));
+        let changes = [put("one"), put("two, longer"), change(Wish::Delete), put("the third")];
+        let made: Vec<ChangeMade> = writer.commit(&changes).into_iter().map(Result::unwrap).collect();
+        assert_eq!(made.iter().map(|made| made.is_new).collect::<Vec<_>>(), [true, false, false, true]);
+        let tags: Vec<&[u8]> = made.iter().map(|made| &made.etag[..]).collect();
+        assert!(!tags[0].is_empty() && tags[0] != tags[1] && tags[1] != tags[3], "{tags:?}");
+        assert!(tags[2].is_empty());
+        let Found::File(document) = folder.find(b"/d/a") else { panic!("it is there") };
+        assert_eq!(document.facts().validators.etag, tags[3]);
     }
 }
