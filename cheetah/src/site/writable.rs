@@ -59,8 +59,8 @@ pub struct SiteWriter {
     path: PathBuf,
     options: OpenOptions,
     policies: Policies,
-    /// [`Log::dropped_segments`] when all documents were last taken from the newest generation; `None` if some
-    /// may be of an older one.
+    /// [`Log::dropped_segments`] when all documents were last taken from the newest generation; `None` if
+    /// some may be of an older one.
     dropped: Option<u64>,
     /// What is on its way to the disk, in the order in which it was made.
     begun: VecDeque<Syncing<Begun>>,
