@@ -14,6 +14,8 @@ pub(super) struct Image {
     pub(super) entry: usize,
     /// Offsets of the stores that [`Image::streaming`] changes.
     streamed: Vec<usize>,
+    /// Whether its loop reads what it has stored, so that it must not be changed so.
+    pub(super) reads_back: bool,
 }
 
 impl Image {
@@ -50,7 +52,7 @@ impl Image {
             bytes[prefix] = bytes[prefix] & kept | 1;
             bytes[opcode] = 0xe7;
         }
-        Ok(Image { bytes, entry: self.entry, streamed: Vec::new() })
+        Ok(Image { bytes, entry: self.entry, streamed: Vec::new(), reads_back: false })
     }
 }
 
@@ -175,7 +177,7 @@ impl Assembler {
             let rel = (target as i64 - end as i64) as i32;
             bytes[end - 4..end].copy_from_slice(&rel.to_le_bytes());
         }
-        Ok(Image { bytes, entry, streamed: self.streamed })
+        Ok(Image { bytes, entry, streamed: self.streamed, reads_back: false })
     }
 }
 

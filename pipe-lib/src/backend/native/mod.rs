@@ -156,7 +156,8 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
     let runs = |stripe: Option<Stripe>| stripe.and_then(|stripe| StripeMap::of(stripe, isa));
     let mut bytes = Vec::new();
     let copying = image.place(&mut bytes);
-    let streaming = if reads_back(&plan.stages, isa) { another(None, Stores::Streamable)? } else { image };
+    let is_made_anew = image.reads_back || reads_back(&plan.stages, isa);
+    let streaming = if is_made_anew { another(None, Stores::Streamable)? } else { image };
     let streaming = streaming.streaming()?.place(&mut bytes);
     // Where this cannot be done, the engine goes by way of a block in the cache.
     let to_stripes = runs(stripes.sink).and_then(|runs| another(None, Stores::Striped(runs)).ok());

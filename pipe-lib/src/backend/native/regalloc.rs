@@ -21,7 +21,7 @@ use super::asm::{Assembler, Image, set_memory};
 #[cfg(debug_assertions)]
 use super::checker::Trace;
 use super::isa::Isa;
-use super::vcode::{Builder, CodeItem, MachInst, Mem, Operand, RegKind, VReg, Width};
+use super::vcode::{Builder, CodeItem, LoopOrder, MachInst, Mem, Operand, RegKind, VReg, Width};
 
 /// Why there is no code.
 #[derive(Debug)]
@@ -44,7 +44,9 @@ pub(super) fn assemble(b: &Builder) -> Result<Image, AllocFailure> {
     let emitter = emitted(b)?;
     #[cfg(debug_assertions)]
     let emitter = checked(b, emitter);
-    emitter.asm.finish(&b.jump_tables).map_err(AllocFailure::Encoding)
+    let mut image = emitter.asm.finish(&b.jump_tables).map_err(AllocFailure::Encoding)?;
+    image.reads_back = b.order == LoopOrder::Pipelined;
+    Ok(image)
 }
 
 #[cfg(debug_assertions)]
@@ -164,7 +166,7 @@ impl Liveness {
             weights.push(weight);
         }
         let (mut vectors, mut masks) = (0isize, 0isize);
-        let shared = isize::from(b.is_ordered);
+        let shared = isize::from(b.order != LoopOrder::AsLowered);
         // Backwards, so that "used later" is known at the definition.
         for (index, item) in b.items.iter().enumerate().rev() {
             let CodeItem::Inst(inst) = item else { continue };
@@ -193,7 +195,7 @@ impl Liveness {
                 _ => {}
             });
             // A destination shares a register with a source that ends here, unless it may not (which is
-            // looked at where it decides, see `Builder::is_ordered`); constants that have to be loaded for
+            // looked at where it decides, see `LoopOrder`); constants that have to be loaded for
             // this instruction are live together with its sources.
             let apart = isize::from(inst.early_clobber || inst.tied.is_some());
             let def_is_vector = temp_def.is_some_and(|def| b.kinds[def.0 as usize] == RegKind::Vector);

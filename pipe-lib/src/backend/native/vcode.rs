@@ -115,16 +115,25 @@ pub(super) enum CodeItem {
 /// A constant of the pool: the bytes of a vector, or a longer table.
 pub(super) type PoolBytes = Vec<u8>;
 
+/// In which order the instructions of a function's loop stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LoopOrder {
+    AsLowered,
+    /// Chosen by how many registers it takes, so these are counted exactly. Elsewhere one is left for
+    /// destinations that could take the place of a source: without it other constants stay in registers and
+    /// loops have other lengths, some for the better (1.36 of the speed) and some for the worse (0.8; Zen 3,
+    /// busy).
+    Ordered,
+    /// The same, and an iteration reads what the one before has stored.
+    Pipelined,
+}
+
 /// The function under construction.
 pub(super) struct Builder {
     pub(super) isa: Isa,
     pub(super) features: Features,
     pub(super) items: Vec<CodeItem>,
-    /// Whether a loop is in an order that was chosen by how many registers it takes: then they are counted
-    /// exactly. Elsewhere one is left for destinations that could take the place of a source. Without it
-    /// other constants stay in registers and loops have other lengths, some for the better (1.36 of the
-    /// speed) and some for the worse (0.8; Zen 3, busy).
-    pub(super) is_ordered: bool,
+    pub(super) order: LoopOrder,
     pub(super) kinds: Vec<RegKind>,
     pub(super) pool: Vec<PoolBytes>,
     /// Entries of the pool that hold, as 32-bit numbers, how far labels are from the entry's start.
@@ -156,7 +165,7 @@ impl Builder {
             features,
             items: Vec::with_capacity(256),
             kinds: Vec::with_capacity(256),
-            is_ordered: false,
+            order: LoopOrder::AsLowered,
             pool: Vec::new(),
             jump_tables: Vec::new(),
             #[cfg(test)]

@@ -37,7 +37,7 @@ use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::lower::{BodyLowering, StateVal, Val};
 use crate::backend::native::regalloc::{self, AllocFailure};
 use crate::backend::native::schedule;
-use crate::backend::native::vcode::{Builder, CodeItem, VReg};
+use crate::backend::native::vcode::{Builder, CodeItem, LoopOrder, VReg};
 use crate::plan::stage::{StateForm, VectorStage};
 pub(super) use outline::Parts;
 pub(super) use runs::StripeMap;
@@ -127,7 +127,7 @@ fn ordered(b: &mut Builder, stores: Stores) -> Result<Image, AllocFailure> {
         && schedule::order(b, stores == Stores::Plain)
     {
         match regalloc::assemble(b) {
-            Err(AllocFailure::OutOfRegisters) => (b.items, b.is_ordered) = (as_lowered, false),
+            Err(AllocFailure::OutOfRegisters) => (b.items, b.order) = (as_lowered, LoopOrder::AsLowered),
             done => return done,
         }
     }

@@ -45,7 +45,6 @@ impl Unit {
 
 /// A range of the stream's memory.
 struct StreamAccess {
-    from_destination: bool,
     stores: bool,
     start: i32,
     end: i32,
@@ -53,8 +52,8 @@ struct StreamAccess {
 
 impl StreamAccess {
     fn of(inst: &MachInst) -> Option<StreamAccess> {
-        let (index, disp) = inst.ops.iter().find_map(|op| match op {
-            Operand::Mem(Mem::Base { base, index, disp, .. }) if *base == SRC => Some((*index, *disp)),
+        let disp = inst.ops.iter().find_map(|op| match op {
+            Operand::Mem(Mem::Base { base, disp, .. }) if *base == SRC => Some(*disp),
             _ => None,
         })?;
         let bytes = |op: &Operand| match op {
@@ -65,15 +64,13 @@ impl StreamAccess {
         // Of operands of different widths memory is no wider than the widest.
         let bytes = inst.ops.iter().map(bytes).max().unwrap_or(0);
         let stores = matches!(inst.ops[0], Operand::Mem(_));
-        Some(StreamAccess { from_destination: index == DST, stores, start: disp, end: disp + bytes })
+        Some(StreamAccess { stores, start: disp, end: disp + bytes })
     }
 
     /// Whether one has to stay behind the other: source and destination are the same bytes or have none in
     /// common.
     fn depends(&self, other: &StreamAccess) -> bool {
-        let stores = self.stores || other.stores;
-        let in_destination = self.from_destination || other.from_destination;
-        stores && in_destination && self.start < other.end && other.start < self.end
+        (self.stores || other.stores) && self.start < other.end && other.start < self.end
     }
 }
 
@@ -290,7 +287,9 @@ pub(super) fn ordered(b: &mut Builder, line: &[LineInst]) -> Option<Vec<LineInst
             order.push(line[load]);
             pressure.end(reg);
             let other = b.undefined(RegKind::Vector);
-            debug_assert!((other.0 as usize) < kinds.len());
+            if other.0 as usize >= kinds.len() {
+                return None;
+            }
             for (entry, _) in line.iter_mut().zip(&is_placed).filter(|(_, is)| !**is) {
                 rename(&mut entry.inst, |read| (read == reg).then_some(other));
             }

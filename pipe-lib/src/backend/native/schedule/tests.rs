@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::analyse::Analysed;
+use crate::backend::Stripes;
 use crate::backend::native::abi::{DST, SRC};
 use crate::backend::native::frame::{FunctionShape, Stores, virtual_code};
 use crate::backend::native::regalloc;
@@ -77,6 +78,14 @@ fn what_goes_around_the_caches_is_not_read_back() {
         let (mut code, _) = lowered("aes128_gcm_seal", VAES, stores);
         assert!(order(&mut code, reads_back));
         assert_eq!(is_pipelined(&iteration(&code)), reads_back);
+    }
+    // Nor by the same function with other stores, as it is made elsewhere.
+    for (text, is_made_anew) in [("aes128_gcm_seal", true), ("aes128_gcm_open", false)] {
+        let features = Named::of_machine(VAES).unwrap();
+        let pipeline = Library::standard().pipeline(text).unwrap();
+        let stages = Analysed::all(pipeline.composition().stages.iter().map(|stage| &stage.pipe));
+        let code = crate::backend::native::compile(&stages, features, Stripes::default()).unwrap();
+        assert_eq!(code.streaming.len() != code.copying.len(), is_made_anew, "{text}");
     }
 }
 
