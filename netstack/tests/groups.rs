@@ -183,6 +183,7 @@ fn reports(frames: &[Vec<u8>]) -> Vec<(u8, Ipv4Addr)> {
 #[test]
 fn groups_are_heard_by_those_who_joined_and_reported_to_routers() {
     let (mut stack, mut app) = (stack(), Echo::default());
+    stack.add_neighbor(at(0), PEER, STRANGER);
     let socket = stack.bind_udp(Some(PORT)).unwrap();
     let deaf = stack.bind_udp(Some(PORT + 1)).unwrap();
     let peer: SocketAddr = (PEER, 9).into();
@@ -208,10 +209,12 @@ fn groups_are_heard_by_those_who_joined_and_reported_to_routers() {
     let mut damaged = frame_to(PORT);
     *damaged.last_mut().unwrap() ^= 1;
     assert_eq!(receive(&mut stack, &mut app, at(2000), &damaged), 0);
-    // Nobody is told that nobody listens (RFC 1122 section 4.1.3.1): the answer to the one that was heard
-    // waits for ARP.
+    // Nobody is told that nobody listens (RFC 1122 section 4.1.3.1): all there is is the answer to the one that
+    // was heard.
     let frames = sent(&mut stack, &mut app, at(2000));
-    assert!(frames.iter().all(|frame| frame[12..14] != [8, 0]), "{frames:x?}");
+    let protocols: Vec<u8> =
+        frames.iter().filter(|frame| frame[12..14] == [8, 0]).map(|frame| frame[23]).collect();
+    assert_eq!(protocols, [17], "{frames:x?}");
     // Routers of all versions are answered, once.
     let mut query = [0x11, 100, 0, 0, 0, 0, 0, 0];
     let sum = netstack::wire::checksum::sum(&query);
@@ -291,7 +294,7 @@ fn broadcasts_are_for_those_who_asked_for_them() {
 fn what_is_no_group_and_more_than_there_is_room_for_is_refused() {
     let mut stack = stack();
     let socket = stack.bind_udp(Some(PORT)).unwrap();
-    for addr in ["10.0.0.9", "10.0.0.255", "0.0.0.0", "fd00::9", "::"] {
+    for addr in ["10.0.0.9", "10.0.0.255", "0.0.0.0", "fd00::9", "::", "ff01::77", "ff00::77"] {
         let joined = stack.join_group(socket, addr.parse().unwrap());
         assert_eq!(joined, Err(GroupError::NotAGroup), "{addr}");
     }
@@ -302,6 +305,56 @@ fn what_is_no_group_and_more_than_there_is_room_for_is_refused() {
     let mut plain = Stack::new(config);
     let socket = plain.bind_udp(Some(PORT)).unwrap();
     assert_eq!(plain.join_group(socket, GROUP6.into()), Err(GroupError::Ipv6));
+}
+
+/// The one that is never reported, and no others.
+#[test]
+fn all_hosts_are_a_group_that_is_heard() {
+    let (mut stack, mut app) = (stack(), Echo::default());
+    let socket = stack.bind_udp(Some(PORT)).unwrap();
+    let packet = datagram((PEER, 9).into(), (igmp::ALL_HOSTS, PORT).into(), b"all");
+    let frame = frame(to_group(igmp::ALL_HOSTS), EtherType::Ipv4, &packet);
+    assert_eq!(receive(&mut stack, &mut app, at(1), &frame), 0);
+    stack.join_group(socket, igmp::ALL_HOSTS.into()).unwrap();
+    assert_eq!(receive(&mut stack, &mut app, at(1), &frame), 1);
+    assert!(reports(&sent(&mut stack, &mut app, at(1))).is_empty());
+}
+
+/// RFC 1122 section 3.2.2: no error is sent about what was for many.
+#[test]
+fn of_what_was_for_many_and_never_came_whole_nobody_is_told() {
+    let (mut stack, mut app) = (stack(), Echo::default());
+    stack.add_neighbor(at(0), PEER, STRANGER);
+    let socket = stack.bind_udp(Some(PORT)).unwrap();
+    stack.join_group(socket, GROUP.into()).unwrap();
+    sent(&mut stack, &mut app, at(1));
+    for (ms, to, hardware, errors) in [(1000, GROUP, to_group(GROUP), 0), (50_000, OURS, HARDWARE, 1)] {
+        let mut packet = datagram((PEER, 9).into(), (to, PORT).into(), &[7; 16]);
+        let mut first = ipv4::Packet::new_unchecked(&mut packet[..]);
+        first.set_fragment(0, true);
+        first.fill_checksum();
+        receive(&mut stack, &mut app, at(ms), &frame(hardware, EtherType::Ipv4, &packet));
+        let frames = sent(&mut stack, &mut app, at(ms + 31_000));
+        let told = frames.iter().filter(|frame| frame[12..14] == [8, 0] && frame[23] == 1).count();
+        assert_eq!(told, errors, "for {to}");
+    }
+    assert_eq!(stack.stats().reassembly_timeouts, 2);
+}
+
+/// A group that an address of ours is in is not left with the last socket.
+#[test]
+fn what_an_address_is_in_is_not_left() {
+    let (mut stack, mut app) = (stack(), Echo::default());
+    let socket = stack.bind_udp(Some(PORT)).unwrap();
+    let solicited: Ipv6Addr = "ff02::1:ff00:2".parse().unwrap();
+    sent(&mut stack, &mut app, at(0));
+    stack.join_group(socket, solicited.into()).unwrap();
+    sent(&mut stack, &mut app, at(2000));
+    sent(&mut stack, &mut app, at(4000));
+    assert!(stack.leave_group(socket, solicited.into()));
+    let record: Vec<u8> = [&[mld::ReportReason::Left as u8, 0, 0, 0], &solicited.octets()[..]].concat();
+    let frames = sent(&mut stack, &mut app, at(6000));
+    assert!(!frames.iter().any(|frame| frame.windows(record.len()).any(|bytes| bytes == record)));
 }
 
 /// Sockets at other addresses than the first are spoken to and from there.
@@ -326,8 +379,17 @@ fn sockets_are_at_any_address_of_ours() {
         assert_eq!(app.got.pop(), Some((socket, from, b"here".to_vec())));
     }
     // Nobody is at that port there, and who says so is who was asked.
+    stack.add_neighbor(at(1), FAR, STRANGER);
+    sent(&mut stack, &mut app, at(1));
     let closed = datagram((FAR, 9).into(), (OTHER, PORT + 9).into(), b"?");
     assert_eq!(receive(&mut stack, &mut app, at(1), &frame(HARDWARE, EtherType::Ipv4, &closed)), 0);
+    let frames = sent(&mut stack, &mut app, at(1));
+    let told: Vec<&[u8]> = frames
+        .iter()
+        .filter(|frame| frame[12..14] == [8, 0] && frame[23] == 1)
+        .map(|frame| &frame[26..34])
+        .collect();
+    assert_eq!(told, [[OTHER.octets(), FAR.octets()].concat()]);
     let connected = stack.connect_udp(None, (FAR, 9).into()).unwrap();
     assert_eq!(connected.local(), Some(OTHER.into()));
     assert_eq!(

@@ -68,6 +68,11 @@ impl<M: Copy + PartialEq> Memberships<M> {
         did
     }
 
+    /// We are in `group` whoever listens to it: no router is told that we left.
+    pub(crate) fn keep(&mut self, group: IpAddr) {
+        self.changes.retain(|change| change.group != group || change.reason != ReportReason::Left);
+    }
+
     /// What `member` listens to.
     pub(crate) fn groups_of(&self, member: M) -> SmallVec<[IpAddr; 4]> {
         self.members.iter().filter(|(_, other)| *other == member).map(|&(group, _)| group).collect()
@@ -85,10 +90,13 @@ impl<M: Copy + PartialEq> Memberships<M> {
 
     /// Whether frames to `addr` may be for a group of IPv4, or a router's question.
     pub(crate) fn hears(&self, addr: EthernetAddress) -> bool {
-        let all = self.ipv4_groups();
-        !all.is_empty()
-            && (addr == group_hardware(igmp::ALL_HOSTS)
-                || all.into_iter().any(|it| group_hardware(it) == addr))
+        let groups = self.members.iter().filter_map(|(group, _)| match group {
+            IpAddr::V4(group) if group.is_multicast() => Some(group_hardware(*group)),
+            _ => None,
+        });
+        let mut groups = groups.peekable();
+        let may_be_asked = groups.peek().is_some() && addr == group_hardware(igmp::ALL_HOSTS);
+        may_be_asked || groups.any(|own| own == addr)
     }
 
     /// A router asks about `group`, or about all if it is unspecified, and waits that long; `random` is one.

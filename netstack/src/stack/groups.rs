@@ -27,7 +27,7 @@ pub(super) const GROUP_HOPS: u8 = 1;
 pub enum GroupError {
     /// The socket is closed.
     Closed,
-    /// Neither a group nor 255.255.255.255.
+    /// Neither a group nor 255.255.255.255; or one of IPv6 that stays within a host (RFC 4291 section 2.7).
     NotAGroup,
     /// The stack has no address in IPv6 ([`super::Config::ipv6`]).
     Ipv6,
@@ -54,6 +54,14 @@ impl fmt::Display for GroupError {
 
 impl core::error::Error for GroupError {}
 
+/// Whether it is a group of which there are members on other hosts.
+fn is_of_a_link(group: IpAddr) -> bool {
+    match group {
+        IpAddr::V4(group) => group.is_multicast(),
+        IpAddr::V6(group) => group.is_multicast() && group.segments()[0] & 0xf > 1,
+    }
+}
+
 impl Stack {
     /// Lets `socket` hear what is sent to `group` and its port, as well as what is for it alone. With
     /// 255.255.255.255 it hears broadcasts and may send them, to that address or to that of all hosts in a
@@ -65,7 +73,7 @@ impl Stack {
         if !self.datagrams.is_open(socket) {
             return Err(GroupError::Closed);
         }
-        if !group.is_multicast() && group != Ipv4Addr::BROADCAST {
+        if !is_of_a_link(group) && group != Ipv4Addr::BROADCAST {
             return Err(GroupError::NotAGroup);
         }
         if group.is_ipv6() && self.ipv6.is_none() {
@@ -92,6 +100,10 @@ impl Stack {
             && !self.groups.has(group)
         {
             own.leave(addr);
+            if own.is_our_group(addr) {
+                // That of an address of ours.
+                self.groups.keep(group);
+            }
         }
         if group == Ipv4Addr::BROADCAST {
             self.datagrams.allow_broadcasts(socket, false);

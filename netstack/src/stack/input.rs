@@ -175,7 +175,9 @@ impl Stack {
         }
         self.stats.fragments_in += 1;
         let offset = packet.fragment_offset();
-        let is_quotable = offset == 0 && packet.header_len() == ipv4::HEADER_LEN;
+        // What was for many is nothing to complain of (RFC 1122 section 3.2.2).
+        let is_ours = self.routes.is_ours(ip.dst_addr);
+        let is_quotable = is_ours && offset == 0 && packet.header_len() == ipv4::HEADER_LEN;
         let id = DatagramId {
             src: ip.src_addr.into(),
             dst: ip.dst_addr.into(),

@@ -452,7 +452,7 @@ impl Stack {
             Control::Icmpv6(icmp) => icmp.to.into(),
             Control::Igmp(_) => return Some((control, group_hardware(igmp::ALL_ROUTERS))),
             Control::Udp(udp) => {
-                if !self.is_usable_source(udp.from) {
+                if !self.is_usable_source(udp.from, udp.to.ip()) {
                     return None;
                 }
                 if let Some(to) = self.many_hardware(udp.to.ip()) {

@@ -88,8 +88,9 @@ pub enum SendError {
     /// The socket is closed.
     Closed,
     /// It is connected to another peer, or the peer's address and port are not those of one host or a group,
-    /// or of a family that is not spoken, or everybody's and the socket sends no broadcasts
-    /// ([`Stack::join_group`]).
+    /// or of a family that is not spoken, or 255.255.255.255 and the socket sends no broadcasts
+    /// ([`Stack::join_group`]). Without that right what is for all hosts of one network is taken and not sent:
+    /// what our networks are may have changed when it goes out.
     BadAddress,
     /// Longer than a datagram can be.
     TooLong,
@@ -308,11 +309,12 @@ impl Stack {
 
     /// Whether datagrams may come from that address of ours: not while it is probed for, nor where another
     /// host has it.
-    pub(super) fn is_usable_source(&mut self, addr: Option<IpAddr>) -> bool {
+    pub(super) fn is_usable_source(&mut self, addr: Option<IpAddr>, to: IpAddr) -> bool {
         match addr {
             Some(IpAddr::V4(addr)) => self.routes.is_ours(addr) && self.detector_of(addr).is_usable(),
             Some(IpAddr::V6(addr)) => self.ipv6.as_ref().is_some_and(|own| own.is_ours(addr)),
-            None => true,
+            // Before there is an address, nothing is sent from none (RFC 4291 section 2.5.2).
+            None => to.is_ipv4() || self.ipv6.as_ref().is_some_and(|own| own.source().is_some()),
         }
     }
 
@@ -488,7 +490,7 @@ impl Stack {
         let (own4, own6) = match udp.from {
             Some(IpAddr::V4(addr)) => (addr, None),
             Some(IpAddr::V6(addr)) => (self.config.ipv4_addr, Some(addr)),
-            None => (self.config.ipv4_addr, self.ipv6.as_ref().map(|own| own.addr())),
+            None => (self.config.ipv4_addr, self.ipv6.as_ref().and_then(|own| own.source())),
         };
         let is_for_group = udp.to.ip().is_multicast();
         let rest = whole - udp.sent;

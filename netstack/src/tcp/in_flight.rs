@@ -174,6 +174,29 @@ mod tests {
         assert_eq!(held.recovery.pipe(START + 300, START + 300), 0);
     }
 
+    /// The next ACK tells whether the window owes a reduction (RFC 8985 section 7.4.2).
+    #[test]
+    fn what_a_probe_has_repaired_is_not_forgotten() {
+        for (may_hide_loss, is_kept) in [(true, true), (false, false)] {
+            let mut outstanding = Outstanding::default();
+            let end = START + 300;
+            let held = outstanding.in_use(START, true);
+            held.recovery.records.sent(end, Micros(1_000_000));
+            held.recovery.probed(end, may_hide_loss);
+            held.recovery.read_ack(&view(1010, START, end), end, &SackBlocks::NONE, None);
+            held.recovery.advanced(&view(1010, end, end), 300);
+            assert!(!held.recovery.probe_acknowledged(end, None, false));
+            // Of no more than one is known.
+            if may_hide_loss {
+                outstanding.rest(end);
+            }
+            assert!(outstanding.get().is_some());
+            let held = outstanding.in_use(end, true);
+            held.recovery.records.sent(end + 100, Micros(2_000_000));
+            assert_eq!(held.recovery.probe_acknowledged(end + 100, None, false), is_kept);
+        }
+    }
+
     #[test]
     fn what_may_still_be_told_of_is_kept() {
         // The receiver may say yet that all of it arrived twice.

@@ -357,9 +357,10 @@ impl LossRecovery {
     }
 
     /// Whether, with nothing in flight up to SND.UNA, it is as a new one would be: no ACK can be one of the
-    /// last recovery any more.
+    /// last recovery any more, and none is to tell what a probe has repaired.
     pub(crate) fn is_at_rest(&self, una: SeqNumber) -> bool {
-        self.phase == Phase::Open && una.gt(self.recover)
+        let may_owe = self.probe.as_ref().is_some_and(|probe| probe.may_hide_loss);
+        self.phase == Phase::Open && una.gt(self.recover) && !may_owe
     }
 
     /// What outlives it.
