@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use fsstack::image::build::Mtime;
 use fsstack::log::Generation;
@@ -196,4 +197,41 @@ fn files_are_compared_with_their_tags_as_far_as_they_have_some() {
     assert!(text.contains("forged.img: `000.html`: its contents have the tag"), "{text}");
     assert!(text.contains("103 problems"), "{text}");
     assert_eq!((json["problems"].as_array().unwrap().len(), &json["more_problems"]), (100, &3.into()));
+}
+
+/// The file that is being written has no name yet, so nobody has to take it away.
+#[test]
+fn nothing_stays_of_a_pack_that_is_ended_on_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let (site, images) = (folder.path().join("site"), folder.path().join("images"));
+    fs::create_dir_all(&site).unwrap();
+    fs::create_dir_all(&images).unwrap();
+    // Compressing that takes seconds.
+    let text: String = (0..1_000_000u32).map(|n| format!("{:x} ", n.wrapping_mul(2_654_435_761))).collect();
+    fs::write(site.join("long.txt"), text).unwrap();
+    let mut packing = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["pack", "site", "--compress", "-o", "images/site.img"])
+        .current_dir(folder.path())
+        .spawn()
+        .unwrap();
+    let open = format!("/proc/{}/fd", packing.id());
+    let until = Instant::now() + Duration::from_secs(30);
+    let written = loop {
+        let links = fs::read_dir(&open).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        if let Some(written) = links.into_iter().find(|link| link.starts_with(&images)) {
+            break written;
+        }
+        assert!(Instant::now() < until, "nothing is being written");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!(packing.try_wait().unwrap(), None, "it was too quick to be ended");
+    if !written.to_string_lossy().ends_with("(deleted)") {
+        packing.kill().unwrap();
+        packing.wait().unwrap();
+        return eprintln!("skipped: the file system has no files without a name");
+    }
+    let told = Command::new("kill").args(["-TERM", &packing.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert!(!packing.wait().unwrap().success());
+    assert_eq!(fs::read_dir(&images).unwrap().count(), 0);
 }
