@@ -107,19 +107,27 @@ fn bytes_survive_without_sack_and_timestamps() {
     }
 }
 
+fn cross_a_terrible_wire(seed: u64) {
+    let faults = Faults { drop: 0.2, duplicate: 0.1, reorder: 0.2, corrupt: 0.05, ..Faults::NONE };
+    let wire = wire::Config { delay: Duration::from_millis(1), faults, ..wire::Config::default() };
+    let patient = |config: &mut Config| {
+        config.tcp.max_retransmissions = 30;
+        config.tcp.max_syn_retransmissions = 20;
+        // The peer's backed-off retransmissions may be a minute apart.
+        config.tcp.fin_wait_2 = Duration::from_secs(600);
+    };
+    transfer("terrible wire", wire, seed, &patient, 50_000, 100_000);
+}
+
 #[test]
 fn bytes_survive_a_terrible_wire() {
-    for seed in 0..8 {
-        let faults = Faults { drop: 0.2, duplicate: 0.1, reorder: 0.2, corrupt: 0.05, ..Faults::NONE };
-        let wire = wire::Config { delay: Duration::from_millis(1), faults, ..wire::Config::default() };
-        let patient = |config: &mut Config| {
-            config.tcp.max_retransmissions = 30;
-            config.tcp.max_syn_retransmissions = 20;
-            // The peer's backed-off retransmissions may be a minute apart.
-            config.tcp.fin_wait_2 = Duration::from_secs(600);
-        };
-        transfer("terrible wire", wire, seed, &patient, 50_000, 100_000);
-    }
+    (0..8).for_each(cross_a_terrible_wire);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn ten_thousand_terrible_wires() {
+    (0..10_000).for_each(cross_a_terrible_wire);
 }
 
 #[test]

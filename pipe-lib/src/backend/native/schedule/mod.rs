@@ -60,7 +60,7 @@ pub(super) fn order(b: &mut Builder, reads_back: bool) -> bool {
     let Some(place) = LoopPlace::of(&b.items) else { return false };
     let Some(line) = line(&b.items[place.body.clone()]) else { return false };
     let line = used(b, loaded_once(line));
-    if !line.iter().any(|entry| is_round(&entry.inst)) {
+    if line.len() > MAX_LENGTH || !line.iter().any(|entry| is_round(&entry.inst)) {
         return false;
     }
     if reads_back && pipeline::pipeline(b, &place, &line) {
@@ -86,7 +86,7 @@ impl LoopPlace {
         let (back, between) = all[body.end..leave].split_last()?;
         let closes = matches!(back, CodeItem::Jump(_, label) if *label == head)
             && between.iter().all(|item| matches!(item, CodeItem::Scalar(_)));
-        (closes && body.len() <= MAX_LENGTH).then_some(LoopPlace { enter, body, leave })
+        closes.then_some(LoopPlace { enter, body, leave })
     }
 }
 
