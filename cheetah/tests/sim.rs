@@ -153,8 +153,8 @@ fn connections_are_bounded_and_the_next_one_is_reset() {
     assert_eq!((outcome.reason, outcome.received.len()), (CloseReason::Reset, 0));
 }
 
-/// Whether the client found the server. All of ARP's questions may be lost, or their answers; and an answer may
-/// be changed on its way, which nothing in it tells, so that all that is sent goes elsewhere.
+/// Whether the client found the server. All of ARP's questions may be lost, or their answers; and an answer
+/// may be changed on its way, which nothing in it tells, so that all that is sent goes elsewhere.
 fn was_spoken_to(outcome: &sim::Outcome) -> bool {
     const ARP_FRAME: u64 = 42;
     let has_sent_segments = outcome.device.tx_bytes > ARP_FRAME * outcome.device.tx_frames;

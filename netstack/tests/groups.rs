@@ -209,8 +209,8 @@ fn groups_are_heard_by_those_who_joined_and_reported_to_routers() {
     let mut damaged = frame_to(PORT);
     *damaged.last_mut().unwrap() ^= 1;
     assert_eq!(receive(&mut stack, &mut app, at(2000), &damaged), 0);
-    // Nobody is told that nobody listens (RFC 1122 section 4.1.3.1): all there is is the answer to the one that
-    // was heard.
+    // Nobody is told that nobody listens (RFC 1122 section 4.1.3.1): all there is is the answer to the one
+    // that was heard.
     let frames = sent(&mut stack, &mut app, at(2000));
     let protocols: Vec<u8> =
         frames.iter().filter(|frame| frame[12..14] == [8, 0]).map(|frame| frame[23]).collect();

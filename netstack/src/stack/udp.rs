@@ -89,8 +89,8 @@ pub enum SendError {
     Closed,
     /// It is connected to another peer, or the peer's address and port are not those of one host or a group,
     /// or of a family that is not spoken, or 255.255.255.255 and the socket sends no broadcasts
-    /// ([`Stack::join_group`]). Without that right what is for all hosts of one network is taken and not sent:
-    /// what our networks are may have changed when it goes out.
+    /// ([`Stack::join_group`]). Without that right what is for all hosts of one network is taken and not
+    /// sent: what our networks are may have changed when it goes out.
     BadAddress,
     /// Longer than a datagram can be.
     TooLong,

@@ -27,8 +27,8 @@ use std::collections::{HashMap, HashSet};
 use super::isa::Isa;
 use super::vcode::{Builder, CodeItem, LoopOrder, MachInst, Mem, Operand, RegKind, VReg};
 
-/// Most instructions of an iteration that is put in order: the time goes with the square and more. AES-GCM has
-/// 130 to 280, which take 1 and 4 ms.
+/// Most instructions of an iteration that is put in order: the time goes with the square and more. AES-GCM
+/// has 130 to 280, which take 1 and 4 ms.
 const MAX_LENGTH: usize = 400;
 
 /// An instruction of a straight line.
