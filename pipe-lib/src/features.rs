@@ -142,7 +142,7 @@ impl Features {
     ///
     /// # Errors
     /// A name that is not known.
-    #[cfg(feature = "emit")]
+    #[cfg(any(feature = "emit", test))]
     pub fn of_machine(names: &str) -> Result<Features, FeatureError> {
         let unknown = |name: &&str| !Features::NAMES.iter().any(|(_, text)| text == name);
         let mut given = names.split(',').map(str::trim).filter(|name| !matches!(*name, "" | "none"));
