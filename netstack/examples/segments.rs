@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What is allocated meanwhile, frames left out if nothing is done with them.
+/// Bytes that are allocated meanwhile and not given back.
 fn allocated(work: impl FnOnce()) -> isize {
     let before = ALLOCATED.load(Ordering::Relaxed);
     work();
