@@ -74,7 +74,79 @@ fn programs() {
     xdp(XdpHook::Driver, 1);
     xdp(XdpHook::Generic, 1);
     xdp(XdpHook::Driver, 2);
+    heard_alone(false);
+    heard_alone(true);
     home.enter().expect("enter");
+}
+
+/// What is for our address does not reach the kernel's own IP on the interface, if that was asked for; what is
+/// for the kernel's own address does, even if it was given as ours; and all of it once the device is gone.
+fn heard_alone(by_rings: bool) {
+    let home = netns::Namespace::current().expect("namespace");
+    let other = netns::Namespace::new().expect("namespace");
+    link::create_veth("kern0", "user0").expect("veth");
+    link::set_tx_offload("kern0", false).expect("ethtool");
+    link::add_address("kern0", KERNEL, 24).expect("address");
+    link::set_up("kern0").expect("up");
+    link::move_to("user0", std::os::fd::AsFd::as_fd(&other)).expect("move");
+    let theirs = Ipv4Addr::new(10, 77, 0, 3);
+    other.enter().expect("enter");
+    link::add_address("user0", theirs, 24).expect("address");
+    link::set_up("user0").expect("up");
+    let socket = std::net::UdpSocket::bind((theirs, 0)).expect("socket");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("time-out");
+    let mut before = kernels_packets();
+    let mut seen = || {
+        let now = kernels_packets();
+        now - std::mem::replace(&mut before, now)
+    };
+    // First as it comes, then alone, then as it comes again.
+    for alone in [false, true, false] {
+        let addrs = [OURS.into(), theirs.into()];
+        let asked = |result: std::io::Result<bool>| match result {
+            Err(error) => {
+                println!("kernel: what is heard alone skipped, no such programs here ({error})");
+                false
+            }
+            result => result.expect("attached"),
+        };
+        let mut device: Box<dyn Device> = if by_rings {
+            let mut ring = RingDevice::open("user0", false).expect("packet rings");
+            if alone && !asked(ring.hear_alone(&addrs)) {
+                break;
+            }
+            Box::new(ring)
+        } else {
+            let mut packet = PacketDevice::open("user0").expect("packet socket");
+            if alone && !asked(packet.hear_alone(&addrs)) {
+                break;
+            }
+            Box::new(packet)
+        };
+        seen();
+        home.enter().expect("enter");
+        converse(&mut device, false);
+        other.enter().expect("enter");
+        let of_ours = seen();
+        assert!(if alone { of_ours == 0 } else { of_ours > 10 }, "alone: {alone}, the kernel saw {of_ours}");
+        let to = socket.local_addr().expect("address");
+        home.enter().expect("enter");
+        std::net::UdpSocket::bind((KERNEL, 0)).and_then(|from| from.send_to(b"x", to)).expect("send");
+        other.enter().expect("enter");
+        assert_eq!(socket.recv(&mut [0; 4]).expect("the kernel's own address is the kernel's"), 1);
+    }
+    home.enter().expect("enter");
+    link::delete("kern0").expect("delete");
+}
+
+/// IPv4 packets that the kernel has taken in, in the thread's namespace.
+fn kernels_packets() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("counters");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let names = lines.next().unwrap_or_default().split(' ');
+    let values = lines.next().unwrap_or_default().split(' ');
+    let counter = names.zip(values).find(|(name, _)| *name == "InReceives").expect("InReceives");
+    counter.1.parse().expect("a number")
 }
 
 /// Interfaces can be made, seen, changed and deleted.

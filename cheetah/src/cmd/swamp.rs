@@ -321,7 +321,8 @@ fn on_device(arguments: &Arguments, options: &Options, bar: &ProgressBar) -> any
         _ => bail!(Usage(format!("--net {name} needs an interface: --dev NAME"))),
     };
     let addresses = Addresses { addr: (addr, prefix_len), gateway: arguments.gateway };
-    let devices = open_devices(&DeviceOptions::new(interface), arguments.threads)?;
+    let options_of_device = DeviceOptions { addrs: vec![addr.into()], ..DeviceOptions::new(interface) };
+    let devices = open_devices(&options_of_device, arguments.threads)?;
     by_threads(devices, options, bar, |(opened, sharing), options, tell| {
         swamp::run_on_stack(opened.device, sharing, addresses, options, tell)
     })

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -70,6 +70,9 @@ pub enum Interface {
 pub struct DeviceOptions {
     /// What carries the frames.
     pub interface: Interface,
+    /// Ours for good: where the kernel hears them as well, by [`Interface::Ring`] and [`Interface::Packet`], and
+    /// does not have them itself, it is kept from what is for them.
+    pub addrs: Vec<IpAddr>,
     /// The VLAN that frames are of; not for [`Interface::Xdp`], whose program knows no tags.
     pub vlan: Option<VlanId>,
     /// An emulated adapter with the buffer layout of that name.
@@ -87,8 +90,16 @@ pub struct DeviceOptions {
 impl DeviceOptions {
     /// The interface as it is.
     pub fn new(interface: Interface) -> DeviceOptions {
-        let (vlan, nic) = (None, None);
-        DeviceOptions { interface, vlan, nic, offload: true, fused_loops: true, faults: None, pcap: None }
+        DeviceOptions {
+            interface,
+            addrs: Vec::new(),
+            vlan: None,
+            nic: None,
+            offload: true,
+            fused_loops: true,
+            faults: None,
+            pcap: None,
+        }
     }
 }
 
@@ -235,6 +246,7 @@ fn open_interface(
     place: Option<Place<'_>>,
 ) -> Result<OpenDevice, DeviceError> {
     let transfer = transfers.checksum(None).map_err(DeviceError::Transfer)?;
+    let is_first = place.is_none_or(|place| place.first.is_none());
     match &options.interface {
         Interface::Tap { name, host_addr, mtu } => {
             let offload = options.offload && options.nic.is_none();
@@ -279,6 +291,9 @@ fn open_interface(
             if let Some(Place { share, number, .. }) = place {
                 ring.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
             }
+            if is_first {
+                tell_sole(name, ring.hear_alone(&options.addrs));
+            }
             Ok(OpenDevice { device: Box::new(ring), name: name.clone(), filter: None })
         }
         Interface::Xdp { name, addr, addr6, handlers } => {
@@ -315,7 +330,20 @@ fn open_interface(
             if let Some(Place { share, number, .. }) = place {
                 packet.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
             }
+            if is_first {
+                tell_sole(name, packet.hear_alone(&options.addrs));
+            }
             Ok(OpenDevice { device: Box::new(packet), name: name.clone(), filter: None })
+        }
+    }
+}
+
+/// It costs time alone if the kernel looks at what is ours, too; where it forwards it may send it elsewhere.
+fn tell_sole(name: &str, sole: io::Result<bool>) {
+    match sole {
+        Ok(is_attached) => tracing::debug!("{name}: kept from the kernel's own TCP/IP: {is_attached}"),
+        Err(error) => {
+            tracing::info!("{name}: the kernel's own TCP/IP looks at what is for us, too: {error}");
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::EthernetAddress;
 
 pub mod frame;
+pub mod sole;
 pub mod vlan;
 mod vnet;
 

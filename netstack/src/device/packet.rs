@@ -11,6 +11,7 @@
 //! *peer's* offloads off: [`crate::sys::link::set_tx_offload`], or `ethtool -K PEER tx off tso off gso off`.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use runtime::transfer::Transfer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame::FrameBuilder;
+use super::sole::SoleHearer;
 use super::vlan::{self, TaggedHeaders, VlanId};
 use super::{Device, Received, Stats, TransmitError, is_transient};
 use crate::iface::flow_share::FlowShare;
@@ -49,6 +51,7 @@ pub struct PacketDevice {
     /// The send buffer was full when last written to.
     is_full: bool,
     stats: Stats,
+    sole: Option<SoleHearer>,
 }
 
 impl PacketDevice {
@@ -109,6 +112,7 @@ impl PacketDevice {
             builder: FrameBuilder::fused()?,
             is_full: false,
             stats: Stats::default(),
+            sole: None,
         })
     }
 
@@ -119,6 +123,19 @@ impl PacketDevice {
     /// From the kernel.
     pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
         packet::join_group(self.socket.as_fd(), number, &share.classic_program())
+    }
+
+    /// Keeps the kernel's own protocols from what is for these addresses of ours, as long as the device is open
+    /// ([`super::sole`]): those that the kernel does not have itself, of a device without a VLAN. Whether that
+    /// is done now.
+    ///
+    /// # Errors
+    /// As of [`SoleHearer::new`]; nothing has changed then.
+    pub fn hear_alone(&mut self, addrs: &[IpAddr]) -> io::Result<bool> {
+        if self.vlan.is_none() {
+            self.sole = Some(SoleHearer::new(link::get(&self.name)?.index, addrs)?);
+        }
+        Ok(self.sole.as_ref().is_some_and(SoleHearer::is_attached))
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It

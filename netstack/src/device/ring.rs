@@ -10,6 +10,7 @@
 //! As with [`super::packet`], the kernel keeps its own stack on the interface and must not own our address.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use runtime::time::Instant;
 use runtime::transfer::Transfer;
 
 use super::frame::FrameBuilder;
+use super::sole::SoleHearer;
 use super::vlan::{self, TaggedHeaders, VlanId};
 use super::vnet::VnetHeader;
 use super::{Device, Received, Stats, TransmitError};
@@ -54,6 +56,7 @@ pub struct RingDevice {
     vlan: Option<VlanId>,
     builder: FrameBuilder,
     stats: Stats,
+    sole: Option<SoleHearer>,
 }
 
 impl RingDevice {
@@ -93,6 +96,7 @@ impl RingDevice {
             vlan,
             builder: FrameBuilder::fused()?,
             stats: Stats::default(),
+            sole: None,
         })
     }
 
@@ -103,6 +107,19 @@ impl RingDevice {
     /// From the kernel.
     pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
         packet::join_group(self.rings.receive_socket(), number, &share.classic_program())
+    }
+
+    /// Keeps the kernel's own protocols from what is for these addresses of ours, as long as the device is open
+    /// ([`super::sole`]): those that the kernel does not have itself, of a device without a VLAN. Whether that
+    /// is done now.
+    ///
+    /// # Errors
+    /// As of [`SoleHearer::new`]; nothing has changed then.
+    pub fn hear_alone(&mut self, addrs: &[IpAddr]) -> io::Result<bool> {
+        if self.vlan.is_none() {
+            self.sole = Some(SoleHearer::new(link::get(&self.name)?.index, addrs)?);
+        }
+        Ok(self.sole.as_ref().is_some_and(SoleHearer::is_attached))
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It

@@ -1,5 +1,5 @@
 //! bpf(2): programs that the kernel verifies, maps that they count in, and their attachment to an interface's
-//! XDP hook (Linux `Documentation/bpf/`, `include/uapi/linux/bpf.h`).
+//! XDP hook, and to that behind packet sockets (Linux `Documentation/bpf/`, `include/uapi/linux/bpf.h`).
 //!
 //! Five commands of one system call, on code that `pipe_lib` has made. Crates that wrap it (`aya`,
 //! `libbpf-rs`) begin at ELF objects and bring a loader and BTF for those, none of which there is here.
@@ -17,8 +17,10 @@ const LINK_CREATE: u32 = 28;
 
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_XSKMAP: u32 = 17;
+const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
+const ATTACH_TYPE_TCX_INGRESS: u32 = 46;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
@@ -170,41 +172,7 @@ impl XdpCode {
     /// Needs `CAP_BPF` and `CAP_NET_ADMIN`; [`io::ErrorKind::InvalidData`] with the end of what the verifier
     /// says, if it refuses.
     pub fn load(code: &[u8]) -> io::Result<XdpCode> {
-        match XdpCode::load_with(code, &mut []) {
-            // Once more, to be told why.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EINVAL)) => {
-                let mut log = vec![0; LOG_BYTES];
-                let Err(error) = XdpCode::load_with(code, &mut log) else { return Err(error) };
-                let text = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default());
-                let end: Vec<&str> = text.lines().rev().take(12).collect();
-                let end: Vec<&str> = end.into_iter().rev().collect();
-                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{error}: {}", end.join("\n"))))
-            }
-            result => result,
-        }
-    }
-
-    fn load_with(code: &[u8], log: &mut [u8]) -> io::Result<XdpCode> {
-        let license = CString::new("MIT OR Apache-2.0").unwrap_or_default();
-        let log_pointer = if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 };
-        let mut attributes = Attributes::default()
-            .u32(PROG_TYPE_XDP)
-            .u32((code.len() / 8) as u32)
-            .u64(code.as_ptr() as u64)
-            .u64(license.as_ptr() as u64)
-            .u32(u32::from(!log.is_empty()))
-            .u32(log.len() as u32)
-            .u64(log_pointer)
-            .u32(0)
-            .u32(0)
-            // The name, of 16 bytes.
-            .u64(u64::from_ne_bytes(*b"cheetah\0"))
-            .u64(0)
-            .u32(0)
-            .u32(ATTACH_TYPE_XDP);
-        // SAFETY: code, licence and log are as long as is said, and outlive the call.
-        let descriptor = unsafe { attributes.call(PROG_LOAD) }?;
-        Ok(XdpCode { descriptor: owned(descriptor) })
+        Ok(XdpCode { descriptor: load(code, PROG_TYPE_XDP, ATTACH_TYPE_XDP)? })
     }
 
     /// Runs the program on a frame of 14 bytes or more, as if it had arrived `repeat` times, on a copy: the
@@ -228,21 +196,7 @@ impl XdpCode {
     }
 
     fn run(&self, frame: &[u8], repeat: u32, changed: &mut Vec<u8>) -> io::Result<(u32, u32)> {
-        let changed_at = if changed.is_empty() { 0 } else { changed.as_mut_ptr() as u64 };
-        let mut attributes = Attributes::default()
-            .u32(self.descriptor.as_raw_fd() as u32)
-            .u32(0)
-            .u32(frame.len() as u32)
-            .u32(changed.len() as u32)
-            .u64(frame.as_ptr() as u64)
-            .u64(changed_at)
-            .u32(repeat)
-            .u32(0);
-        // SAFETY: the frame is as long as is said, and only read; `changed` is as long as is said.
-        unsafe { attributes.call(PROG_TEST_RUN) }?;
-        let field = |at: usize| attributes.bytes[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
-        changed.truncate(field(12) as usize);
-        Ok((field(4), field(36)))
+        run(&self.descriptor, frame, repeat, changed)
     }
 
     /// Attaches the program to the interface of that index, for as long as what is given lives: where the
@@ -267,4 +221,109 @@ impl XdpCode {
 #[derive(Debug)]
 pub struct XdpLink {
     _descriptor: OwnedFd,
+}
+
+/// A program for an interface's ingress hook of Linux 6.6 and later (tcx), which the kernel has verified: what
+/// arrives passes it behind packet sockets, and before the kernel's own protocols.
+#[derive(Debug)]
+pub struct IngressCode {
+    descriptor: OwnedFd,
+}
+
+impl IngressCode {
+    /// Hands instructions, of 8 bytes each, to the verifier.
+    ///
+    /// # Errors
+    /// As of [`XdpCode::load`]; `EINVAL` of older kernels.
+    pub fn load(code: &[u8]) -> io::Result<IngressCode> {
+        Ok(IngressCode { descriptor: load(code, PROG_TYPE_SCHED_CLS, ATTACH_TYPE_TCX_INGRESS)? })
+    }
+
+    /// What the program says of a frame of 14 bytes or more.
+    ///
+    /// # Errors
+    /// Whatever the kernel says of the frame.
+    pub fn test(&self, frame: &[u8]) -> io::Result<i32> {
+        Ok(run(&self.descriptor, frame, 1, &mut Vec::new())?.0 as i32)
+    }
+
+    /// Attaches the program to the interface of that index, behind those that are there, for as long as what is
+    /// given lives.
+    ///
+    /// # Errors
+    /// Needs `CAP_NET_ADMIN`; `EINVAL` of older kernels.
+    pub fn attach(&self, interface: u32) -> io::Result<IngressLink> {
+        let mut attributes = Attributes::default()
+            .u32(self.descriptor.as_raw_fd() as u32)
+            .u32(interface)
+            .u32(ATTACH_TYPE_TCX_INGRESS)
+            .u32(0);
+        // SAFETY: no pointers.
+        let descriptor = unsafe { attributes.call(LINK_CREATE) }?;
+        Ok(IngressLink { _descriptor: owned(descriptor) })
+    }
+}
+
+/// An attached program: it is detached when this is dropped, or the process ends.
+#[derive(Debug)]
+pub struct IngressLink {
+    _descriptor: OwnedFd,
+}
+
+/// Runs a program `repeat` times on a copy of the frame: what it said last, and nanoseconds a run.
+fn run(program: &OwnedFd, frame: &[u8], repeat: u32, changed: &mut Vec<u8>) -> io::Result<(u32, u32)> {
+    let changed_at = if changed.is_empty() { 0 } else { changed.as_mut_ptr() as u64 };
+    let mut attributes = Attributes::default()
+        .u32(program.as_raw_fd() as u32)
+        .u32(0)
+        .u32(frame.len() as u32)
+        .u32(changed.len() as u32)
+        .u64(frame.as_ptr() as u64)
+        .u64(changed_at)
+        .u32(repeat)
+        .u32(0);
+    // SAFETY: the frame is as long as is said, and only read; `changed` is as long as is said.
+    unsafe { attributes.call(PROG_TEST_RUN) }?;
+    let field = |at: usize| attributes.bytes[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
+    changed.truncate(field(12) as usize);
+    Ok((field(4), field(36)))
+}
+
+/// A program that the verifier has taken; [`io::ErrorKind::InvalidData`] with the end of what it says, if not.
+fn load(code: &[u8], program_type: u32, attach_type: u32) -> io::Result<OwnedFd> {
+    match load_with(code, program_type, attach_type, &mut []) {
+        // Once more, to be told why.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EINVAL)) => {
+            let mut log = vec![0; LOG_BYTES];
+            let Err(error) = load_with(code, program_type, attach_type, &mut log) else { return Err(error) };
+            let text = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default());
+            let end: Vec<&str> = text.lines().rev().take(12).collect();
+            let end: Vec<&str> = end.into_iter().rev().collect();
+            Err(io::Error::new(io::ErrorKind::InvalidData, format!("{error}: {}", end.join("\n"))))
+        }
+        result => result,
+    }
+}
+
+fn load_with(code: &[u8], program_type: u32, attach_type: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
+    let license = CString::new("MIT OR Apache-2.0").unwrap_or_default();
+    let log_pointer = if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 };
+    let mut attributes = Attributes::default()
+        .u32(program_type)
+        .u32((code.len() / 8) as u32)
+        .u64(code.as_ptr() as u64)
+        .u64(license.as_ptr() as u64)
+        .u32(u32::from(!log.is_empty()))
+        .u32(log.len() as u32)
+        .u64(log_pointer)
+        .u32(0)
+        .u32(0)
+        // The name, of 16 bytes.
+        .u64(u64::from_ne_bytes(*b"cheetah\0"))
+        .u64(0)
+        .u32(0)
+        .u32(attach_type);
+    // SAFETY: code, licence and log are as long as is said, and outlive the call.
+    let descriptor = unsafe { attributes.call(PROG_LOAD) }?;
+    Ok(owned(descriptor))
 }

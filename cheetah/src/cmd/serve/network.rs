@@ -254,7 +254,10 @@ pub(super) fn device_options(
         ));
     }
     let without = |feature| arguments.without.contains(&feature);
+    let first6 = stack.ipv6.map(|ipv6| ipv6.addr.into());
+    let more = stack.more_addrs.iter().map(|(addr, _)| *addr);
     Ok(DeviceOptions {
+        addrs: std::iter::once(stack.addr.0.into()).chain(first6).chain(more).collect(),
         vlan: arguments.vlan,
         nic: arguments.nic.clone(),
         offload: !without(Feature::Offload),
