@@ -246,9 +246,9 @@ impl FileCache {
         let Lookup::Missing(mut fill) = state.cache.lookup_for(id, asker) else { return };
         // Nobody else has the frame until it is full.
         drop(state);
-        let (block, rest) = fill.buffer_to_fill().split_at_mut(bytes.len().min(BLOCK_BYTES));
-        block.copy_from_slice(&bytes[..block.len()]);
-        rest.fill(0);
+        let bytes = &bytes[..bytes.len().min(BLOCK_BYTES)];
+        fill.buffer_to_fill()[..bytes.len()].copy_from_slice(bytes);
+        fill.zero_behind(bytes.len(), bytes.len());
         self.lock().cache.complete(fill);
     }
 

@@ -9,6 +9,8 @@ pub(super) struct Frame<K> {
     /// The block that it holds or will hold; meaningless when empty.
     pub(super) block: Option<K>,
     pub(super) state: FrameState,
+    /// Bytes of the block that it holds: zeros are behind them.
+    pub(super) filled: usize,
     /// What it was read with.
     pub(super) unit: Option<UnitId>,
 }
@@ -26,7 +28,7 @@ pub(super) enum FrameState {
 
 impl<K> Frame<K> {
     pub(super) fn new() -> Frame<K> {
-        Frame { block: None, state: FrameState::Empty, unit: None }
+        Frame { block: None, state: FrameState::Empty, filled: 0, unit: None }
     }
 
     /// Whether the cache alone has the block. Only the cache hands out blocks, and it is borrowed: if nobody

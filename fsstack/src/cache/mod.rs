@@ -101,8 +101,10 @@ pub struct Fill<K = u64> {
     told: Told,
     unit: Option<UnitId>,
     buffer: Buffer,
-    /// Nothing of another block is in the buffer.
-    is_clean: bool,
+    /// Bytes of the buffer, from its beginning, in which another block may still be.
+    left: usize,
+    /// Bytes behind which nothing but zeros will be.
+    filled: usize,
 }
 
 impl<K: Copy> Fill<K> {
@@ -113,16 +115,27 @@ impl<K: Copy> Fill<K> {
 
     /// Where its bytes go. What is not written stays zero.
     pub fn buffer(&mut self) -> &mut [u8] {
-        if !std::mem::replace(&mut self.is_clean, true) {
-            self.buffer.fill(0);
-        }
+        let left = std::mem::take(&mut self.left);
+        self.buffer[..left].fill(0);
+        self.filled = self.buffer.len();
         &mut self.buffer
     }
 
-    /// The same for who writes the whole block, or zeros what is left of it: now another block may be in it.
+    /// The same for who writes the whole block, or has what is behind it zeroed ([`Fill::zero_behind`]): now
+    /// another block may be in it.
     fn buffer_to_fill(&mut self) -> &mut [u8] {
-        self.is_clean = true;
+        self.filled = self.buffer.len();
         &mut self.buffer
+    }
+
+    /// The block has so many bytes. At most `written` were written to the buffer, and what is there of them
+    /// and of another block behind these is made zero: of small blocks in a row nothing.
+    fn zero_behind(&mut self, block: usize, written: usize) {
+        let end = self.left.max(written).min(self.buffer.len());
+        if let Some(behind) = self.buffer.get_mut(block..end) {
+            behind.fill(0);
+        }
+        (self.left, self.filled) = (block, block);
     }
 }
 
@@ -177,17 +190,17 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
                 }
             };
         }
-        let Some((frame, buffer)) = self.make_room() else {
+        let Some((frame, buffer, left)) = self.make_room() else {
             self.stats.refusals += 1;
             return Lookup::Full;
         };
         self.stats.misses += 1;
-        self.frames[frame.index()] = Frame { block: Some(block), state: FrameState::Filling, unit: None };
+        self.frames[frame.index()] = Frame { block: Some(block), state: FrameState::Filling, ..Frame::new() };
         self.by_block.insert(block, frame);
         let Asker { owner, owner_bytes, hint } = asker;
         let owner_frames = owner_bytes.div_ceil(self.block_bytes() as u64).max(1);
         let told = Told { block: name_of(&block), owner, owner_frames, frames: 1, hint };
-        Lookup::Missing(Fill { frame, block, told, unit: None, buffer, is_clean: false })
+        Lookup::Missing(Fill { frame, block, told, unit: None, filled: buffer.len(), buffer, left })
     }
 
     /// Two fills are of one group: it is one unit of replacement, of which the policy is told as of the
@@ -206,9 +219,10 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
 
     /// Takes a block that was read, and gives it.
     pub fn complete(&mut self, fill: Fill<K>) -> Shared {
-        let Fill { frame, buffer, told, unit, .. } = fill;
+        let Fill { frame, buffer, told, unit, filled, .. } = fill;
         let block = buffer.freeze();
-        self.frames[frame.index()].state = FrameState::Filled(block.clone());
+        let at = &mut self.frames[frame.index()];
+        (at.state, at.filled) = (FrameState::Filled(block.clone()), filled);
         let told = match unit {
             Some(unit) => self.units.lead(unit, frame),
             None => Some(told),
@@ -250,20 +264,21 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         self.pool.buffer_bytes()
     }
 
-    /// A frame that holds nothing, if need be by giving one up; and its memory, all zero.
-    fn make_room(&mut self) -> Option<(FrameId, Buffer)> {
+    /// A frame that holds nothing, if need be by giving one up; its memory, and how much of it may be other
+    /// than zero.
+    fn make_room(&mut self) -> Option<(FrameId, Buffer, usize)> {
         let Some(id) = self.free.pop() else { return self.give_up() };
         let buffer = self.pool.take();
         if buffer.is_none() {
             // Somebody still has the memory that was this frame's.
             self.free.push(id);
         }
-        buffer.map(|buffer| (id, buffer))
+        buffer.map(|buffer| (id, buffer, self.block_bytes()))
     }
 
     /// Gives up what the policy says, and gives a frame of it with its memory; the others, if there are, are
     /// free then.
-    fn give_up(&mut self) -> Option<(FrameId, Buffer)> {
+    fn give_up(&mut self) -> Option<(FrameId, Buffer, usize)> {
         let (frames, units) = (&self.frames, &self.units);
         let may_go = |id: FrameId| frames[id.index()].is_evictable();
         let victim = self.policy.victim(&mut |id| match frames[id.index()].unit {
@@ -285,7 +300,7 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
                 FrameState::Empty | FrameState::Filling => None,
             };
             match thawed {
-                Some(buffer) if given.is_none() => given = Some((id, buffer)),
+                Some(buffer) if given.is_none() => given = Some((id, buffer, frame.filled)),
                 _ => self.free.push(id),
             }
         }

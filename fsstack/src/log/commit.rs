@@ -40,10 +40,14 @@ impl Changes {
         self.removed.is_empty() && self.changed.is_empty() && self.posix.is_empty()
     }
 
-    /// Bytes of contents that the changed files have in memory.
+    /// Bytes of contents that the changed files have in memory, each file once, whatever names it has.
     pub(super) fn memory_bytes(&self, tree: &Tree) -> u64 {
+        let mut links = HashSet::new();
         let runs = self.changed.keys().filter_map(|path| match tree.node(path) {
-            Some(Node::Runs(runs)) => Some(runs.memory_bytes()),
+            Some(Node::Runs(runs)) => {
+                let is_first = tree.several(path).is_none_or(|file| links.insert(file));
+                is_first.then(|| runs.memory_bytes())
+            }
             _ => None,
         });
         runs.sum()

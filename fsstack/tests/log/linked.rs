@@ -167,6 +167,22 @@ fn contents_leave_memory_though_their_first_name_went_meanwhile() {
     assert!(written < 100_000, "{written}: the contents were written again");
 }
 
+#[test]
+fn contents_are_in_memory_once_whatever_names_they_have() {
+    let mut lab = Lab::new();
+    lab.all(&[Op::Put(name("a"), 10, 3)]);
+    let syncing = lab.log.begin_sync(());
+    lab.all(&[Op::Put(name("p"), 5000, 3), Op::Link(name("p"), name("q")), Op::Link(name("q"), name("r"))]);
+    assert_eq!(lab.log.held().bytes, 5000);
+    lab.gate.open();
+    lab.log.wait_for(syncing).unwrap();
+    assert_eq!(lab.log.held().bytes, 5000, "as before what was begun ended");
+    lab.all(&[Op::Remove(name("p")), Op::Remove(name("q"))]);
+    assert_eq!(lab.log.held().bytes, 5000, "one name is left");
+    lab.all(&[Op::Remove(name("r"))]);
+    assert_eq!(lab.log.held().bytes, 0);
+}
+
 /// Few names in two folders, so that they meet.
 fn few() -> impl Strategy<Value = Vec<u8>> {
     prop::sample::select(vec!["a", "b", "c", "d/a", "d/b"]).prop_map(name)

@@ -51,6 +51,16 @@ impl Room {
             Room::Own(bytes) => bytes,
         }
     }
+
+    /// What was read is a block of so many bytes, and zeros.
+    fn zero_behind(&mut self, block: usize) {
+        // As far as a direct read writes.
+        let written = block.next_multiple_of(ALIGNMENT);
+        match self {
+            Room::Frame(fill) => fill.zero_behind(block, written),
+            Room::Own(bytes) => bytes[block..].fill(0),
+        }
+    }
 }
 
 impl Part {
@@ -264,18 +274,18 @@ impl ReadOrder {
 
     fn settle(&self, part: Part, outcome: io::Result<()>) {
         let Part { index, read, mut room, wanted } = part;
-        let bytes = room.bytes();
-        let checked = outcome.and_then(|()| {
-            bytes[wanted..].fill(0);
-            self.source.check(index, &bytes[..wanted])
-        });
+        let checked = outcome.and_then(|()| self.source.check(index, &room.bytes()[..wanted]));
         let outcome = match checked {
-            Ok(damages) if damages.is_empty() => BlockOutcome::Sound(match room {
-                Room::Frame(fill) => self.cache.complete(fill),
-                Room::Own(bytes) => Shared::from(bytes.into_vec()),
-            }),
+            Ok(damages) if damages.is_empty() => {
+                room.zero_behind(wanted);
+                BlockOutcome::Sound(match room {
+                    Room::Frame(fill) => self.cache.complete(fill),
+                    Room::Own(bytes) => Shared::from(bytes.into_vec()),
+                })
+            }
             Ok(damages) => {
-                let bytes = Shared::from(bytes.to_vec());
+                room.zero_behind(wanted);
+                let bytes = Shared::from(room.bytes().to_vec());
                 self.give_back(room);
                 BlockOutcome::Damaged(bytes, damages.into())
             }

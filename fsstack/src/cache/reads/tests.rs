@@ -1,5 +1,7 @@
 //! Reads in place and by queues: each block once, each error to who waited for it, whatever the device does.
 
+mod zeros;
+
 use super::*;
 use crate::cache::policy::PolicyName;
 use crate::cache::{FileCache, FileNumber, Stats, Wanted};

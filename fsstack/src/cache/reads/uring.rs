@@ -1,5 +1,5 @@
-//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop
-//! wakes up. A block that goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to
+//! Reads by io_uring, a ring for each loop: begun while more are asked for, ended where the loop wakes up. A
+//! block that goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to
 //! registered memory, and all that lasts from registered files.
 //!
 //! [`FileCache::aligned`]: crate::cache::FileCache::aligned
@@ -19,6 +19,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Reads that are under way at once; more wait their turn here.
 const DEPTH: u32 = 128;
+
+/// The kernel is told of what waits for a turn's end when it has fewer than so many times as much to do: a
+/// device should not stand still while more is thought of, nor each read cost a call.
+const AT_WORK: usize = 4;
 
 /// The ring of one loop.
 pub struct UringQueue {
@@ -133,7 +137,12 @@ impl UringQueue {
         // ring itself as `drop` sees to.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         match pushed {
-            Ok(()) => self.untold += 1,
+            Ok(()) => {
+                self.untold += 1;
+                if self.untold * AT_WORK > self.under_way.len() - self.untold {
+                    self.tell();
+                }
+            }
             // The ring has an entry for each that may be under way.
             Err(_) => drop(self.under_way.try_remove(key as usize)),
         }
