@@ -211,3 +211,36 @@ END
         *) fail "no server $1" ;;
     esac
 }
+
+# --share: the server gets so much of its processor and no more, in periods of 10 ms, shorter than anything that is measured; by
+# cgroups of version 1 or of version 2. First the group, in $group, once; then around each case `limited` and `place`.
+share_group() { # percent name work
+    if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+        group=/sys/fs/cgroup/$2-$$
+        { echo +cpu >/sys/fs/cgroup/cgroup.subtree_control && mkdir "$group" && echo "$(($1 * 100)) 10000" >"$group/cpu.max"; } || skip "no cgroups"
+    else
+        group=/sys/fs/cgroup/cpu/$2-$$
+        { mkdir "$group" && echo 10000 >"$group/cpu.cfs_period_us" && echo "$(($1 * 100))" >"$group/cpu.cfs_quota_us"; } || skip "no cgroups"
+    fi
+    # In a network namespace /sys has no groups: the server says its number and waits until it was put there.
+    cat >"$3/limited" <<END
+#!/usr/bin/env bash
+echo \$\$ >"$3/pid" || exit
+for try in {1..1000}; do [ ! -e "$3/placed" ] || exec "\$@"; sleep 0.01; done
+echo "nobody placed the server in its group" >&2
+exit 1
+END
+    cat >"$3/place" <<END
+for try in {1..3000}; do [ ! -s "$3/pid" ] || break; sleep 0.01; done
+cat "$3/pid" >"$group/cgroup.procs" && : >"$3/placed"
+END
+    chmod a+rx "$3/limited"
+}
+
+# The command of a server that is limited; whoever starts it next is put in the group by $placer, a process.
+share_command() { # command work
+    command="$2/limited $1"
+    rm -f "$2/pid" "$2/placed"
+    # Whose output is nobody's: who reads the figures would wait for its end.
+    bash "$2/place" >/dev/null & placer=$!
+}

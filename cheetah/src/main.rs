@@ -8,6 +8,11 @@ mod cmd;
 use std::process::ExitCode;
 
 use clap::Parser;
+use runtime::wiping::Wiping;
+
+/// What handshakes of TLS give back is overwritten.
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping;
 
 fn main() -> ExitCode {
     let arguments = match cmd::Arguments::try_parse() {

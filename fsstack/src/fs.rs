@@ -378,6 +378,7 @@ impl<'a> Inode<'a> {
     ///
     /// # Errors
     /// If the bytes do not have their checksum.
+    #[inline]
     pub fn app(self) -> Result<&'a [u8], ReadError> {
         Ok(&self.aux()?[..self.record.app_bytes as usize])
     }
@@ -387,6 +388,7 @@ impl<'a> Inode<'a> {
     ///
     /// # Errors
     /// As [`Inode::app`].
+    #[inline]
     pub fn app_piece(self, range: std::ops::Range<usize>) -> Result<Piece<'a>, ReadError> {
         let bytes = self.app()?.get(range).unwrap_or_default();
         Ok(Piece { hold: Some(self.image.data.buffer()), ..Piece::new(bytes) })
@@ -505,19 +507,26 @@ impl<'a> Inode<'a> {
     }
 
     /// Application area and sums, checked once.
+    #[inline]
     fn aux(self) -> Result<&'a [u8], ReadError> {
-        let record = self.record;
-        let bytes = self.image.data.aux(self.id, record);
+        let bytes = self.image.data.aux(self.id, self.record);
         if !self.image.aux_is_checked(self.id) {
-            let found = sums::crc32c(0, bytes);
-            if found != record.aux_crc {
-                let what = format!("application area of `{}`", String::from_utf8_lossy(self.path()));
-                let expected = format!("CRC32C {:#010x}", record.aux_crc);
-                return Err(BadImage::new(record.aux_offset, what, expected, format!("{found:#010x}")).into());
-            }
-            let bit = 1 << (self.id.0 % 64);
-            self.image.aux_checked[self.id.index() / 64].fetch_or(bit, Ordering::Relaxed);
+            self.check_aux(bytes)?;
         }
         Ok(bytes)
+    }
+
+    /// Compares them with their checksum, once.
+    #[cold]
+    fn check_aux(self, bytes: &[u8]) -> Result<(), ReadError> {
+        let (record, found) = (self.record, sums::crc32c(0, bytes));
+        if found != record.aux_crc {
+            let what = format!("application area of `{}`", String::from_utf8_lossy(self.path()));
+            let expected = format!("CRC32C {:#010x}", record.aux_crc);
+            return Err(BadImage::new(record.aux_offset, what, expected, format!("{found:#010x}")).into());
+        }
+        let bit = 1 << (self.id.0 % 64);
+        self.image.aux_checked[self.id.index() / 64].fetch_or(bit, Ordering::Relaxed);
+        Ok(())
     }
 }

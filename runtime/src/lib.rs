@@ -13,3 +13,5 @@ pub mod payload;
 pub mod transfer;
 
 pub mod stats;
+
+pub mod wiping;

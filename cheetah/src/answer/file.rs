@@ -102,12 +102,18 @@ pub(super) fn of_file(
 ) -> Answer {
     let &Question { request, persistence, with_body, .. } = question;
     let facts = document.facts();
-    let len = facts.size;
+    let (len, dictionary) = (facts.size, facts.dictionary);
     if !request.conditions.is_empty() {
         match request.conditions.evaluate(facts.validators) {
             Verdict::Proceed => {}
             Verdict::NotModified => {
-                return of_document(service, Status::NotModified, question, document, Body::Empty, text);
+                return of_document(
+                    service,
+                    Status::NotModified,
+                    question,
+                    (document, Body::Empty, dictionary),
+                    text,
+                );
             }
             Verdict::PreconditionFailed => {
                 return page(service, Status::PreconditionFailed, persistence, with_body, text);
@@ -131,10 +137,12 @@ pub(super) fn of_file(
         }
     }
     if !with_body || len == 0 {
-        return of_document(service, Status::Ok, question, document, Body::Empty, text);
+        return of_document(service, Status::Ok, question, (document, Body::Empty, dictionary), text);
     }
     match FileBody::new(&*document, 0..len, &service.reader) {
-        Ok(body) => of_document(service, Status::Ok, question, document, Body::File(body), text),
+        Ok(body) => {
+            of_document(service, Status::Ok, question, (document, Body::File(body), dictionary), text)
+        }
         Err(error) => unreadable(service, &error, persistence, text),
     }
 }
@@ -162,13 +170,13 @@ pub(super) fn of_growing(
     Answer { closes, ..Answer::new(Status::Ok, body) }
 }
 
-/// Uses the ready-made head, or writes the same one where there is none, or it is switched off.
+/// Uses the ready-made head, or writes the same one where there is none, or it is switched off. Facts are
+/// looked up: what of them the caller has comes along.
 fn of_document(
     service: &Service,
     status: Status,
     question: &Question<'_, '_>,
-    document: Arc<dyn Document>,
-    body: Body,
+    (document, body, dictionary): (Arc<dyn Document>, Body, DictionaryUse),
     text: &mut Vec<u8>,
 ) -> Answer {
     let path = question.resource.path;
@@ -180,7 +188,7 @@ fn of_document(
         headers::write(status, &with_type(document.facts(), content_type), text);
     }
     write_fields(service, path, text);
-    if status == Status::Ok && document.facts().dictionary != DictionaryUse::None {
+    if status == Status::Ok && dictionary != DictionaryUse::None {
         dictionary::write_use_as(path, text);
     }
     if !text.is_empty() {

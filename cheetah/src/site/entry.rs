@@ -130,7 +130,12 @@ impl PackedFile {
 
 impl Document for PackedFile {
     fn facts(&self) -> Facts<'_> {
-        self.area.facts(self.inode().size(), |range| self.of_area(range).bytes)
+        let inode = self.inode();
+        let area = match &self.made {
+            Some(made) => made,
+            None => inode.app().unwrap_or_default(),
+        };
+        self.area.facts(inode.size(), |range| area.get(range).unwrap_or_default())
     }
 
     fn ready_head(&self, status: Status) -> Option<Piece<'_>> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use pipe_lib::aead::AesGcm;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto};
 
@@ -140,6 +140,8 @@ impl Acceptor {
             .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = crypto::ring::Ticketer::new().map_err(CertificateError::Config)?;
+        // Who comes again brings a ticket, so that no session's secret has to be kept.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ignore_client_order = preference != Preference::Client;
         // So that records can be sealed from where the bytes lie.
         config.enable_secret_extraction = true;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use runtime::buffer::Pool;
 use runtime::payload::Piece;
+use runtime::wiping::without_trace;
 use rustls::server::UnbufferedServerConnection;
 
 use self::records::Records;
@@ -124,6 +125,12 @@ enum State {
     Over,
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -152,9 +159,16 @@ impl Session {
 
     /// Nothing is opened or sealed from now on.
     fn end(&mut self) {
-        self.state = State::Over;
+        self.let_go();
         self.closed = true;
         self.opened = Vec::new();
+    }
+
+    /// What is known of keys is gone.
+    fn let_go(&mut self) {
+        if !matches!(self.state, State::Over) {
+            without_trace(|| self.state = State::Over);
+        }
     }
 
     /// The peer was silent for a while: what comes next is to be of use at once.

@@ -1,5 +1,7 @@
 //! Sealed bytes as they come, and what is in them.
 
+use runtime::wiping::without_trace;
+
 use super::super::certificates::PROOF_PROTOCOL;
 use super::super::record::{Alert, ContentType, Keys, Version, whole_record};
 use super::rustls_part::Job;
@@ -53,7 +55,11 @@ impl Session {
         self.deliver(sink);
         if matches!(self.state, State::Rustls(_)) && self.opened.is_empty() && sink.has_room() {
             let was_handshaking = self.is_handshaking();
-            self.run_rustls(tools, Job::None);
+            if was_handshaking {
+                without_trace(|| self.run_rustls(tools, Job::None));
+            } else {
+                self.run_rustls(tools, Job::None);
+            }
             if was_handshaking
                 && let State::Rustls(connection) = &self.state
                 && !connection.is_handshaking()
@@ -158,10 +164,14 @@ impl Session {
             Err(alert) => return self.fail(tools, alert),
         };
         let fused = tools.acceptor.fused;
-        let keys = records.kernel.update_rx_secret().ok();
-        match keys.and_then(|(first, secrets)| Keys::new(Version::Tls13, first, &secrets, fused).ok()) {
-            Some(keys) => records.opening = keys,
-            None => return self.fail(tools, Alert::INTERNAL_ERROR),
+        let is_changed = without_trace(|| {
+            let keys = records.kernel.update_rx_secret().ok();
+            let keys =
+                keys.and_then(|(first, secrets)| Keys::new(Version::Tls13, first, &secrets, fused).ok());
+            keys.map(|keys| records.opening = keys).is_some()
+        });
+        if !is_changed {
+            return self.fail(tools, Alert::INTERNAL_ERROR);
         }
         // However often it is asked for before we send something, once is enough (RFC 8446 section 4.6.3).
         self.owes_key_update |= asks;

@@ -2,6 +2,7 @@
 //! its secrets over.
 
 use runtime::buffer::{Shared, Slice};
+use runtime::wiping::without_trace;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{Error, HandshakeKind, PeerMisbehaved, ProtocolVersion};
 
@@ -154,13 +155,15 @@ impl Session {
         if !self.will_be_ours(tools) || self.peer_closed {
             return;
         }
-        let State::Rustls(connection) = std::mem::replace(&mut self.state, State::Over) else { return };
-        match Records::new(*connection, tools.acceptor.fused) {
-            Ok(records) => self.state = State::Ours(Box::new(records)),
-            Err(error) => {
-                tracing::warn!("a connection ends, for its secrets cannot be had: {error}");
-                self.end();
+        without_trace(|| {
+            let State::Rustls(connection) = std::mem::replace(&mut self.state, State::Over) else { return };
+            match Records::new(*connection, tools.acceptor.fused) {
+                Ok(records) => self.state = State::Ours(Box::new(records)),
+                Err(error) => {
+                    tracing::warn!("a connection ends, for its secrets cannot be had: {error}");
+                    self.end();
+                }
             }
-        }
+        });
     }
 }

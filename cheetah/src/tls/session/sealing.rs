@@ -2,6 +2,7 @@
 
 use runtime::buffer::{Shared, Slice};
 use runtime::stats::work::{Quantity, count};
+use runtime::wiping::without_trace;
 
 use super::super::record::{Alert, ContentType, Keys, MAX_OVERHEAD, Version};
 use super::records::KEY_UPDATE;
@@ -103,11 +104,15 @@ impl Session {
         let [a, b, c, d] = KEY_UPDATE;
         self.seal_ours(tools, ContentType::HANDSHAKE, &[&[a, b, c, d, 0]], 5);
         let State::Ours(records) = &mut self.state else { return };
-        let keys = records.kernel.update_tx_secret().ok();
         let fused = tools.acceptor.fused;
-        match keys.and_then(|(first, secrets)| Keys::new(Version::Tls13, first, &secrets, fused).ok()) {
-            Some(keys) => records.sealing = keys,
-            None => self.end(),
+        let is_changed = without_trace(|| {
+            let keys = records.kernel.update_tx_secret().ok();
+            let keys =
+                keys.and_then(|(first, secrets)| Keys::new(Version::Tls13, first, &secrets, fused).ok());
+            keys.map(|keys| records.sealing = keys).is_some()
+        });
+        if !is_changed {
+            self.end();
         }
     }
 

@@ -1,0 +1,130 @@
+//! What a server's memory holds of a connection's secrets: its keys are there while it lasts, which shows that
+//! the search finds them, and when it is over neither they are nor what they were derived from. Looked for in
+//! all memory that can be written, stacks and what was given back to the allocator included.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{CipherSuite, ClientConfig, ClientConnection, ConnectionTrafficSecrets, KeyLog, StreamOwned};
+use support::program::Program;
+use support::read_response;
+use support::secured::{Certificate, Client};
+use support::servers::connect;
+
+/// Secrets by what they are.
+type Secrets = Vec<(String, Vec<u8>)>;
+
+/// What the client's side of handshakes says of them: the secrets of TLS 1.3 by their labels, the master
+/// secret of TLS 1.2.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Secrets>);
+
+impl KeyLog for Heard {
+    fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
+        self.0.lock().unwrap().push((label.to_owned(), secret.to_owned()));
+    }
+}
+
+/// Where in the process's memory there are these bytes: the names of the mappings.
+fn found(memory: &File, process: u32, bytes: &[u8]) -> Vec<String> {
+    let mut places = Vec::new();
+    for line in fs::read_to_string(format!("/proc/{process}/maps")).unwrap().lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(range), Some(rights)) = (fields.next(), fields.next()) else { continue };
+        let Some((from, to)) = range.split_once('-').filter(|_| rights.starts_with("rw")) else { continue };
+        let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
+        // Mappings may go meanwhile.
+        let mut all = vec![0; (to - from) as usize];
+        if memory.read_exact_at(&mut all, from).is_ok() && memchr::memmem::find(&all, bytes).is_some() {
+            places.push(fields.nth(3).unwrap_or("anonymous").to_owned());
+        }
+    }
+    places
+}
+
+fn key(secrets: &ConnectionTrafficSecrets) -> Vec<u8> {
+    match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, .. }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, .. }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, .. } => key.as_ref().to_vec(),
+        _ => panic!("no suite of these was asked for"),
+    }
+}
+
+/// A request, and what there is to look for then: keys, and secrets behind them.
+fn talk(config: &Arc<ClientConfig>, heard: &Heard, addr: &str) -> (Secrets, Secrets, std::net::TcpStream) {
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut stream = StreamOwned::new(connection, connect(addr.parse().unwrap()));
+    stream.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(read_response(&mut stream, false).body, b"hello, world\n");
+    let StreamOwned { conn, sock } = stream;
+    let secrets = conn.dangerous_extract_secrets().unwrap();
+    let keys = [("key of answers", &secrets.rx.1), ("key of requests", &secrets.tx.1)];
+    let keys = keys.map(|(what, secrets)| (what.to_owned(), key(secrets)));
+    (keys.into(), std::mem::take(&mut heard.0.lock().unwrap()), sock)
+}
+
+#[test]
+fn secrets_are_gone_when_a_connection_is() {
+    use CipherSuite as Suite;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("hello.txt"), "hello, world\n").unwrap();
+    let certificate = Certificate::new(&["localhost"]);
+    let [site, cert, private] =
+        [folder.path(), &certificate.files.cert, &certificate.files.key].map(|path| path.to_str().unwrap());
+    let given = [site, "--tls-cert", cert, "--tls-key", private, "--tls-listen", "127.0.0.1:0"];
+    let program = Program::start(&given);
+    let memory = match File::open(format!("/proc/{}/mem", program.id())) {
+        Ok(memory) => memory,
+        Err(error) => return eprintln!("skipped: a process's memory cannot be read: {error}"),
+    };
+    // The last one's records are `rustls`'s.
+    for suite in [
+        Suite::TLS13_AES_128_GCM_SHA256,
+        Suite::TLS13_AES_256_GCM_SHA384,
+        Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        Suite::TLS13_CHACHA20_POLY1305_SHA256,
+    ] {
+        let heard = Arc::new(Heard::default());
+        let mut config = (*Client::new(&certificate.der, Some(suite)).config).clone();
+        config.enable_secret_extraction = true;
+        config.key_log = Arc::clone(&heard) as Arc<dyn KeyLog>;
+        let config = Arc::new(config);
+        // The second by a ticket.
+        for handshake in ["full", "by a ticket"] {
+            let (keys, behind, sock) = talk(&config, &heard, program.https.as_ref().unwrap());
+            for (what, key) in &keys {
+                let places = found(&memory, program.id(), key);
+                assert!(
+                    !places.is_empty(),
+                    "{suite:?}, {handshake}: {what} was not found while it is in use"
+                );
+            }
+            assert!(!behind.is_empty());
+            // The server sees the end, and says good-bye, under the last of its keys.
+            sock.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = (&sock).read_to_end(&mut Vec::new());
+            drop(sock);
+            let until = Instant::now() + Duration::from_secs(10);
+            loop {
+                let secrets = keys.iter().chain(&behind);
+                let places = secrets.map(|(what, secret)| (what, found(&memory, program.id(), secret)));
+                let left: Vec<_> = places.filter(|(_, places)| !places.is_empty()).collect();
+                if left.is_empty() {
+                    break;
+                }
+                assert!(Instant::now() < until, "{suite:?}, {handshake}: {left:?}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert_eq!(program.get("/hello.txt").0, 200);
+        }
+    }
+    assert_eq!(program.end(), Some(0));
+}
