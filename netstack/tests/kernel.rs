@@ -79,8 +79,8 @@ fn programs() {
     home.enter().expect("enter");
 }
 
-/// What is for our address does not reach the kernel's own IP on the interface, if that was asked for; what is
-/// for the kernel's own address does, even if it was given as ours; and all of it once the device is gone.
+/// What is for our address does not reach the kernel's own IP on the interface, if that was asked for; what
+/// is for the kernel's own address does, even if it was given as ours; and all of it once the device is gone.
 fn heard_alone(by_rings: bool) {
     let home = netns::Namespace::current().expect("namespace");
     let other = netns::Namespace::new().expect("namespace");
@@ -126,6 +126,14 @@ fn heard_alone(by_rings: bool) {
         seen();
         home.enter().expect("enter");
         converse(&mut device, false);
+        // Of what a ring sends only the first header lies in one piece.
+        let mut beside = RingDevice::open("kern0", false).expect("packet rings");
+        let mut frame = vec![0; ethernet::HEADER_LEN + ipv4::HEADER_LEN];
+        frame[..6].copy_from_slice(&device.hardware_addr().0);
+        frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+        frame[30..34].copy_from_slice(&OURS.octets());
+        send(&mut beside, &frame, &[], None, Offload::default());
+        beside.flush(Instant::ZERO).expect("flush");
         other.enter().expect("enter");
         let of_ours = seen();
         assert!(if alone { of_ours == 0 } else { of_ours > 10 }, "alone: {alone}, the kernel saw {of_ours}");

@@ -70,8 +70,8 @@ pub enum Interface {
 pub struct DeviceOptions {
     /// What carries the frames.
     pub interface: Interface,
-    /// Ours for good: where the kernel hears them as well, by [`Interface::Ring`] and [`Interface::Packet`], and
-    /// does not have them itself, it is kept from what is for them.
+    /// Ours for good: where the kernel hears them as well, by [`Interface::Ring`] and [`Interface::Packet`],
+    /// and does not have them itself, it is kept from what is for them.
     pub addrs: Vec<IpAddr>,
     /// The VLAN that frames are of; not for [`Interface::Xdp`], whose program knows no tags.
     pub vlan: Option<VlanId>,

@@ -109,9 +109,9 @@ impl RingDevice {
         packet::join_group(self.rings.receive_socket(), number, &share.classic_program())
     }
 
-    /// Keeps the kernel's own protocols from what is for these addresses of ours, as long as the device is open
-    /// ([`super::sole`]): those that the kernel does not have itself, of a device without a VLAN. Whether that
-    /// is done now.
+    /// Keeps the kernel's own protocols from what is for these addresses of ours, as long as the device is
+    /// open ([`super::sole`]): those that the kernel does not have itself, of a device without a VLAN.
+    /// Whether that is done now.
     ///
     /// # Errors
     /// As of [`SoleHearer::new`]; nothing has changed then.

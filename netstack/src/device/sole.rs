@@ -1,24 +1,29 @@
-//! Packet sockets hear an interface beside the kernel, which makes a packet of every frame that they hear, looks
-//! for its route, finds none, and forgets it: of a SYN from a stranger that costs more than to hear it. A host
-//! that forwards does worse: it looks for who has the address, and tells the sender that nobody does.
+//! Packet sockets hear an interface beside the kernel, which makes a packet of every frame that they hear,
+//! looks for its route, finds none, and forgets it: of a SYN from a stranger that costs more than to hear it.
+//! A host that forwards does worse: it looks for who has the address, and tells the sender that nobody does.
 //!
-//! So what is for addresses that are ours alone ends behind the packet sockets, by a program on the interface's
-//! ingress hook. Fragments and whatever else is for them, too; ARP, neighbour discovery and groups remain the
-//! kernel's as well, and frames with a VLAN tag.
+//! So what is for addresses that are ours alone ends behind the packet sockets, by a program on the
+//! interface's ingress hook. Fragments and whatever else is for them, too; ARP, neighbour discovery and
+//! groups remain the kernel's as well, and frames with a VLAN tag.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 
 use crate::sys::bpf::{IngressCode, IngressLink};
-use crate::wire::{ethernet, ipv4, ipv6};
+use crate::wire::ethernet;
 
 /// More than that many addresses are not looked for.
 const MAX_ADDRS: usize = 64;
 
-/// Where in `struct __sk_buff` the program's argument tells of a tag, and where the frame begins and ends.
+/// Where in `struct __sk_buff`, the program's argument, the frame's type and its tag are told.
+const PROTOCOL_AT: i16 = 16;
 const VLAN_PRESENT_AT: i16 = 20;
-const DATA_AT: i16 = 76;
-const DATA_END_AT: i16 = 80;
+
+/// The number of `bpf_skb_load_bytes`: a frame's first bytes need not lie in one piece.
+const LOAD_BYTES: i32 = 26;
+
+/// Where on the stack an address is, below `r10`.
+const ADDR_AT: i16 = -16;
 
 /// Asks whoever is next, and drops.
 const NEXT: i32 = -1;
@@ -56,7 +61,8 @@ impl SoleHearer {
     }
 }
 
-/// Whether the kernel may answer for `addr` as well: it lets sockets be bound to its own addresses, or to any.
+/// Whether the kernel may answer for `addr` as well: it lets sockets be bound to its own addresses, or to
+/// any.
 fn may_be_kernels(addr: IpAddr) -> bool {
     UdpSocket::bind((addr, 0)).is_ok()
 }
@@ -88,34 +94,36 @@ impl Code {
         self.push(0x61, [to, base], offset, 0);
     }
 
-    /// `to = *(u16 *)(base + offset)`
-    fn load16(&mut self, to: u8, base: u8, offset: i16) {
-        self.push(0x69, [to, base], offset, 0);
-    }
-
-    /// A jump of that opcode, by two registers or by one and a number.
+    /// A jump of that opcode, by a register and a number.
     fn jump(&mut self, opcode: u8, registers: [u8; 2], number: i32, to: To) {
         let offset = if let To::Over(slots) = to { slots } else { 0 };
         self.open.push((self.slots.len(), to));
         self.push(opcode, registers, offset, number);
     }
 
-    /// To the end unless so many bytes more of the packet than `r4` has are there; `r3` is its end.
-    fn demand(&mut self, bytes: usize) {
-        self.push(0x07, [4, 0], 0, bytes as i32);
-        self.jump(GREATER, [4, 3], 0, To::End);
+    /// So many bytes of the frame from there on to the stack; to the end if they are not there.
+    fn fetch(&mut self, at: usize, bytes: usize) {
+        self.push(0xbf, [1, 6], 0, 0);
+        self.push(0xb7, [2, 0], 0, at as i32);
+        self.push(0xbf, [3, 10], 0, 0);
+        self.push(0x07, [3, 0], 0, i32::from(ADDR_AT));
+        self.push(0xb7, [4, 0], 0, bytes as i32);
+        self.push(0x85, [0, 0], 0, LOAD_BYTES);
+        self.jump(NOT_NUMBER, [0, 0], 0, To::End);
     }
 
     /// What drops, and the end.
     fn finish(mut self) -> Vec<u8> {
         let drop_at = self.slots.len();
-        self.push(0xb7, [0, 0], 0, DROP);
-        self.push(0x95, [0, 0], 0, 0);
+        for verdict in [DROP, NEXT] {
+            self.push(0xb7, [0, 0], 0, verdict);
+            self.push(0x95, [0, 0], 0, 0);
+        }
         for (slot, to) in self.open {
             let aim = match to {
                 To::Over(_) => continue,
                 To::Drop => drop_at,
-                To::End => drop_at + 1,
+                To::End => drop_at + 2,
             };
             let offset = (aim - slot - 1) as i16;
             self.slots[slot][2..4].copy_from_slice(&offset.to_le_bytes());
@@ -124,14 +132,13 @@ impl Code {
     }
 }
 
-/// Jumps: always; `to > from`; a number in 64 bits, and in the lower 32, equal or not.
+/// Jumps: always; unless equal to a number in 64 bits, and in the lower 32, if equal or not.
 const ALWAYS: u8 = 0x05;
-const GREATER: u8 = 0x2d;
 const NOT_NUMBER: u8 = 0x55;
 const NUMBER32: u8 = 0x16;
 const NOT_NUMBER32: u8 = 0x56;
 
-/// Drops what is for these addresses, at least one. `r2` is where the frame begins, `r3` where it ends, `r5` what is compared.
+/// Drops what is for these addresses, at least one. `r6` keeps the argument, `r5` is what is compared.
 fn program(addrs: &[IpAddr]) -> Vec<u8> {
     let (mut of_4, mut of_6) = (Vec::new(), Vec::new());
     for addr in addrs {
@@ -141,27 +148,23 @@ fn program(addrs: &[IpAddr]) -> Vec<u8> {
         }
     }
     let mut code = Code::default();
-    code.push(0xb7, [0, 0], 0, NEXT);
-    code.load32(2, 1, VLAN_PRESENT_AT);
-    code.jump(NOT_NUMBER, [2, 0], 0, To::End);
-    code.load32(2, 1, DATA_AT);
-    code.load32(3, 1, DATA_END_AT);
-    code.push(0xbf, [4, 2], 0, 0);
-    code.demand(ethernet::HEADER_LEN);
-    code.load16(5, 2, 12);
-    // Over the four instructions around the comparisons, and these.
-    code.jump(NOT_NUMBER, [5, 0], 0x0008, To::Over(4 + of_4.len() as i16));
-    code.demand(ipv4::HEADER_LEN);
-    code.load32(5, 2, (ethernet::HEADER_LEN + 16) as i16);
+    code.push(0xbf, [6, 1], 0, 0);
+    code.load32(5, 6, VLAN_PRESENT_AT);
+    code.jump(NOT_NUMBER, [5, 0], 0, To::End);
+    code.load32(5, 6, PROTOCOL_AT);
+    // Over what fetches and loads the address, the comparisons, and the jump behind them.
+    code.jump(NOT_NUMBER, [5, 0], 0x0008, To::Over(9 + of_4.len() as i16));
+    code.fetch(ethernet::HEADER_LEN + 16, 4);
+    code.load32(5, 10, ADDR_AT);
     for addr in of_4 {
         code.jump(NUMBER32, [5, 0], addr, To::Drop);
     }
     code.jump(ALWAYS, [0, 0], 0, To::End);
     code.jump(NOT_NUMBER, [5, 0], 0xdd86, To::End);
-    code.demand(ipv6::HEADER_LEN);
+    code.fetch(ethernet::HEADER_LEN + 24, 16);
     for addr in of_6 {
         for (word, bytes) in addr.as_chunks::<4>().0.iter().enumerate() {
-            code.load32(5, 2, (ethernet::HEADER_LEN + 24 + 4 * word) as i16);
+            code.load32(5, 10, ADDR_AT + 4 * word as i16);
             // To the next address: two instructions for each word, and the jump behind them.
             let rest = 2 * (3 - word as i16) + 1;
             code.jump(NOT_NUMBER32, [5, 0], i32::from_le_bytes(*bytes), To::Over(rest));

@@ -223,8 +223,8 @@ pub struct XdpLink {
     _descriptor: OwnedFd,
 }
 
-/// A program for an interface's ingress hook of Linux 6.6 and later (tcx), which the kernel has verified: what
-/// arrives passes it behind packet sockets, and before the kernel's own protocols.
+/// A program for an interface's ingress hook of Linux 6.6 and later (tcx), which the kernel has verified:
+/// what arrives passes it behind packet sockets, and before the kernel's own protocols.
 #[derive(Debug)]
 pub struct IngressCode {
     descriptor: OwnedFd,
@@ -247,8 +247,8 @@ impl IngressCode {
         Ok(run(&self.descriptor, frame, 1, &mut Vec::new())?.0 as i32)
     }
 
-    /// Attaches the program to the interface of that index, behind those that are there, for as long as what is
-    /// given lives.
+    /// Attaches the program to the interface of that index, behind those that are there, for as long as what
+    /// is given lives.
     ///
     /// # Errors
     /// Needs `CAP_NET_ADMIN`; `EINVAL` of older kernels.
@@ -289,7 +289,8 @@ fn run(program: &OwnedFd, frame: &[u8], repeat: u32, changed: &mut Vec<u8>) -> i
     Ok((field(4), field(36)))
 }
 
-/// A program that the verifier has taken; [`io::ErrorKind::InvalidData`] with the end of what it says, if not.
+/// A program that the verifier has taken; [`io::ErrorKind::InvalidData`] with the end of what it says, if
+/// not.
 fn load(code: &[u8], program_type: u32, attach_type: u32) -> io::Result<OwnedFd> {
     match load_with(code, program_type, attach_type, &mut []) {
         // Once more, to be told why.
