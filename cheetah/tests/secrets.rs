@@ -1,6 +1,6 @@
-//! What a server's memory holds of a connection's secrets: its keys are there while it lasts, which shows that
-//! the search finds them, and when it is over neither they are nor what they were derived from. Looked for in
-//! all memory that can be written, stacks and what was given back to the allocator included.
+//! What a server's memory holds of a connection's secrets: its keys are there while it lasts, which shows
+//! that the search finds them, and when it is over neither they are nor what they were derived from. Looked
+//! for in all memory that can be written, stacks and what was given back to the allocator included.
 
 mod support;
 
