@@ -20,9 +20,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// Reads that are under way at once; more wait their turn here.
 const DEPTH: u32 = 128;
 
-/// The kernel is told of what waits for a turn's end when it has fewer than so many times as much to do: a
-/// device should not stand still while more is thought of, nor each read cost a call.
-const AT_WORK: usize = 4;
+/// Reads at work that each one keeps from being told before the turn ends.
+const AT_WORK: usize = 8;
+
+/// Whether the kernel is told of reads while more may be asked for: a device should not stand still while
+/// who asks thinks, nor each read cost a call.
+fn is_worth_a_call(untold: usize, at_work: usize) -> bool {
+    untold * AT_WORK > at_work
+}
 
 /// The ring of one loop.
 pub struct UringQueue {
@@ -139,7 +144,10 @@ impl UringQueue {
         match pushed {
             Ok(()) => {
                 self.untold += 1;
-                if self.untold * AT_WORK > self.under_way.len() - self.untold {
+                // SAFETY: the only other view of the completion queue is `take_ended`'s, which is over.
+                let ended = unsafe { self.ring.completion_shared().len() };
+                let told = self.under_way.len() - self.untold;
+                if is_worth_a_call(self.untold, told.saturating_sub(ended)) {
                     self.tell();
                 }
             }
@@ -244,5 +252,32 @@ impl fmt::Debug for UringQueue {
             .field("under_way", &self.under_way.len())
             .field("waiting", &self.waiting.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_worth_a_call;
+
+    /// Calls for so many reads, asked for one after the other, and how many are told by the first few.
+    fn calls(reads: usize, ended: impl Fn(usize) -> usize) -> Vec<usize> {
+        let (mut told, mut untold, mut calls) = (0, 0, Vec::new());
+        for _ in 0..reads {
+            untold += 1;
+            if is_worth_a_call(untold, told - ended(told)) {
+                calls.push(untold);
+                (told, untold) = (told + untold, 0);
+            }
+        }
+        calls
+    }
+
+    #[test]
+    fn many_reads_cost_few_calls() {
+        let slow = calls(128, |_| 0);
+        assert!(slow.starts_with(&[1; 8]) && slow[8] == 2, "{slow:?}");
+        assert!(slow.len() < 32, "{} calls", slow.len());
+        // Nothing is gained by waiting for more.
+        assert_eq!(calls(20, |told| told), [1; 20]);
     }
 }
