@@ -463,6 +463,44 @@ fn hello(certificate: &Certificate) -> Vec<u8> {
     hello
 }
 
+/// A hello of no library: of a version, with one suite, and what TLS 1.2 wants beside.
+fn hello_with(version: u8, suite: u16) -> Vec<u8> {
+    let extensions: [&[u8]; 3] = [
+        // P-256, points as they are, ECDSA with SHA-256.
+        &[0, 10, 0, 4, 0, 2, 0, 23],
+        &[0, 11, 0, 2, 1, 0],
+        &[0, 13, 0, 4, 0, 2, 4, 3],
+    ];
+    let extensions = extensions.concat();
+    let mut hello = vec![3, version];
+    hello.extend([7; 32]);
+    hello.push(0);
+    hello.extend([0, 2]);
+    hello.extend(suite.to_be_bytes());
+    hello.extend([1, 0]);
+    hello.extend((extensions.len() as u16).to_be_bytes());
+    hello.extend(extensions);
+    let len = hello.len() as u8;
+    [&[22, 3, 1, 0, len + 4, 1, 0, 0, len][..], &hello].concat()
+}
+
+#[test]
+fn old_versions_and_weak_suites_are_refused() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    // ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 of TLS 1.2 is taken: the hello is none that nobody would.
+    assert_eq!(answer(&server, &hello_with(3, 0xc02b))[0], 22);
+    // SSL 3.0, TLS 1.0 and 1.1: `protocol_version` (RFC 8446 section 6.2).
+    for version in 0..3 {
+        assert_eq!(answer(&server, &hello_with(version, 0xc02b))[..7], [21, 3, 3, 0, 2, 2, 70], "{version}");
+    }
+    // NULL, RC4, 3DES, CBC without and with ECDHE, DHE without a certificate, and AES-GCM without ECDHE:
+    // `handshake_failure`.
+    for suite in [0x0002, 0x0005, 0xc008, 0x002f, 0xc009, 0xc023, 0x0034, 0x009c] {
+        assert_eq!(answer(&server, &hello_with(3, suite))[..7], [21, 3, 3, 0, 2, 2, 40], "{suite:#06x}");
+    }
+}
+
 #[test]
 fn what_is_no_handshake_ends_with_an_alert() {
     let certificate = certificate();
