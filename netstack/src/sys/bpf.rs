@@ -234,9 +234,10 @@ impl IngressCode {
     /// Hands instructions, of 8 bytes each, to the verifier.
     ///
     /// # Errors
-    /// As of [`XdpCode::load`]; `EINVAL` of older kernels.
+    /// As of [`XdpCode::load`].
     pub fn load(code: &[u8]) -> io::Result<IngressCode> {
-        Ok(IngressCode { descriptor: load(code, PROG_TYPE_SCHED_CLS, ATTACH_TYPE_TCX_INGRESS)? })
+        // Older kernels have the type of programs, and no name for this hook.
+        Ok(IngressCode { descriptor: load(code, PROG_TYPE_SCHED_CLS, 0)? })
     }
 
     /// What the program says of a frame of 14 bytes or more.
