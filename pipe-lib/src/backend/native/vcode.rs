@@ -136,6 +136,8 @@ pub(super) struct Builder {
     pub(super) order: LoopOrder,
     pub(super) kinds: Vec<RegKind>,
     pub(super) pool: Vec<PoolBytes>,
+    /// Bytes of the stack that the function keeps.
+    frame: i32,
     /// Entries of the pool that hold, as 32-bit numbers, how far labels are from the entry's start.
     pub(super) jump_tables: Vec<(u32, Vec<CodeLabel>)>,
     /// Bytes of all tables that were laid out, those that were there already included.
@@ -167,6 +169,7 @@ impl Builder {
             kinds: Vec::with_capacity(256),
             order: LoopOrder::AsLowered,
             pool: Vec::new(),
+            frame: 0,
             jump_tables: Vec::new(),
             #[cfg(test)]
             laid_out: 0,
@@ -206,6 +209,18 @@ impl Builder {
 
     pub(super) fn pinned_mask(&mut self) -> VReg {
         self.register(RegKind::PinnedMask)
+    }
+
+    /// A place on the stack for a vector that loops read and do not write.
+    pub(super) fn slot(&mut self) -> Mem {
+        let disp = self.frame;
+        self.frame += self.vector_bytes() as i32;
+        Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp }
+    }
+
+    /// Bytes of all of them.
+    pub(super) fn frame(&self) -> i32 {
+        self.frame
     }
 
     pub(super) fn new_label(&mut self) -> CodeLabel {

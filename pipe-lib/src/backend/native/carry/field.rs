@@ -20,7 +20,7 @@ use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
 use crate::backend::native::lower::BodyLowering;
-use crate::backend::native::vcode::{Builder, VReg};
+use crate::backend::native::vcode::{Builder, Mem, VReg};
 use crate::ir::{Pipe, Value};
 
 /// Bytes of a word.
@@ -34,13 +34,21 @@ struct Products {
     high: VReg,
 }
 
+/// What is multiplied by.
+#[derive(Clone, Copy)]
+enum Factor {
+    Reg(VReg),
+    /// On the stack, where registers are few: it is overwritten at the end.
+    Slot(Mem),
+}
+
 /// The registers of one such state.
 pub(super) struct FieldState {
     operand: Value,
     /// In each lane its polynomial, the last vector not multiplied yet.
     acc: VReg,
     /// `h` to the power of a vector's words, and that to the powers 2, 3, ...; in every lane.
-    powers: Vec<VReg>,
+    powers: Vec<Factor>,
     /// `h` to the number of words from a lane on, where there are registers enough to keep it.
     weights: Option<VReg>,
     /// Where `h` is.
@@ -89,9 +97,14 @@ impl FieldState {
             vectors.push(next);
         }
         let powers = vectors.into_iter().map(|power| {
+            if narrow(b) {
+                let slot = b.slot();
+                b.store(slot, power);
+                return Factor::Slot(slot);
+            }
             let pinned = b.pinned_vector();
             b.assign(pinned, power);
-            pinned
+            Factor::Reg(pinned)
         });
         FieldState { operand, acc, powers: powers.collect(), weights, factor, pending: None, offset }
     }
@@ -100,7 +113,7 @@ impl FieldState {
     fn add(&mut self, b: &mut Builder, copy: usize, distance: usize, words: VReg) {
         if copy == 0 {
             let mut all = products(b, self.acc, self.powers[distance - 1], None);
-            if self.narrow(b) {
+            if narrow(b) {
                 // What it was is used up.
                 b.assign(self.acc, all.low);
                 all.low = self.acc;
@@ -110,7 +123,7 @@ impl FieldState {
         let left = distance - 1 - copy;
         if left > 0 {
             let mut all = products(b, words, self.powers[left - 1], self.pending);
-            if self.narrow(b) {
+            if narrow(b) {
                 b.assign(self.acc, all.low);
                 all.low = self.acc;
             }
@@ -122,11 +135,6 @@ impl FieldState {
         }
     }
 
-    /// Whether registers are so few that the sum of an iteration is where the number was.
-    fn narrow(&self, b: &Builder) -> bool {
-        b.isa == Isa::Avx2 && b.features.has(Features::VPCLMUL)
-    }
-
     /// `h` to the number of words from a lane on.
     fn weights(&self, b: &mut Builder) -> VReg {
         self.weights.unwrap_or_else(|| {
@@ -134,7 +142,11 @@ impl FieldState {
             debug_assert_eq!(b.vector_bytes(), 2 * WORD);
             let h = b.load_block(at(STATES, self.factor));
             let one = times_x(b, h);
-            let (lower, upper) = (only(b, self.powers[0], 0), only(b, one, 1));
+            let first = match self.powers[0] {
+                Factor::Reg(reg) => reg,
+                Factor::Slot(slot) => b.load(slot),
+            };
+            let (lower, upper) = (only(b, first, 0), only(b, one, 1));
             b.or(lower, upper)
         })
     }
@@ -186,14 +198,27 @@ impl LoopCarried for FieldState {
 
     fn finish(&self, b: &mut Builder) {
         b.store_block(at(STATES, self.offset), self.acc);
+        let zero = b.splat(Lane::B, 0);
+        for power in &self.powers {
+            if let Factor::Slot(slot) = power {
+                b.store(*slot, zero);
+            }
+        }
     }
 
     fn description(&self) -> String {
-        format!(
-            "a polynomial in each lane of 128 bits, and {} registers of powers",
-            self.powers.len() + usize::from(self.weights.is_some())
-        )
+        let what = match self.powers[0] {
+            Factor::Reg(_) => "registers of powers",
+            Factor::Slot(_) => "powers in memory",
+        };
+        let count = self.powers.len() + usize::from(self.weights.is_some());
+        format!("a polynomial in each lane of 128 bits, and {count} {what}")
     }
+}
+
+/// Whether registers are so few that the sum of an iteration is where the number was, and powers are in memory.
+fn narrow(b: &Builder) -> bool {
+    b.isa == Isa::Avx2 && b.features.has(Features::VPCLMUL)
 }
 
 /// `h` to the number of words behind a lane, of `h` to that from it on.
@@ -228,21 +253,25 @@ fn times_x(b: &mut Builder, a: VReg) -> VReg {
 /// Power number `n` from those before it.
 fn power(b: &mut Builder, powers: &[VReg], n: usize) -> VReg {
     let (x, y) = (powers[n / 2 - 1], powers[n - n / 2 - 1]);
-    let all = products(b, x, y, None);
+    let all = products(b, x, Factor::Reg(y), None);
     reduced(b, all)
 }
 
 /// Products lane by lane, added to `sums`.
-fn products(b: &mut Builder, x: VReg, y: VReg, sums: Option<Products>) -> Products {
+fn products(b: &mut Builder, x: VReg, y: Factor, sums: Option<Products>) -> Products {
     let full = b.full();
-    let high = b.clmul_halves(full, x, y, 0x11);
-    let (one, other) = (b.clmul_halves(full, x, y, 0x01), b.clmul_halves(full, x, y, 0x10));
+    let product = |b: &mut Builder, halves| match y {
+        Factor::Reg(y) => b.clmul_halves(full, x, y, halves),
+        Factor::Slot(slot) => b.clmul_halves_by(x, slot, halves),
+    };
+    let high = product(b, 0x11);
+    let (one, other) = (product(b, 0x01), product(b, 0x10));
     let (middle, high) = match sums {
         None => (b.xor(one, other), high),
         Some(sums) => (b.xor3(sums.middle, one, other), b.xor(sums.high, high)),
     };
     // Last, so that it may take the place of what was multiplied.
-    let low = b.clmul_halves(full, x, y, 0x00);
+    let low = product(b, 0x00);
     let low = sums.map_or(low, |sums| b.xor(sums.low, low));
     Products { low, middle, high }
 }
@@ -262,7 +291,7 @@ fn reduced(b: &mut Builder, all: Products) -> VReg {
 
 /// The sum of all lanes, each times its weight, in every lane.
 fn weighted(b: &mut Builder, x: VReg, weights: VReg) -> VReg {
-    let mut all = products(b, x, weights, None);
+    let mut all = products(b, x, Factor::Reg(weights), None);
     for part in [&mut all.low, &mut all.middle, &mut all.high] {
         let mut distance = b.vector_bytes() / 2;
         while distance >= WORD {

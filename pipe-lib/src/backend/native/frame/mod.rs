@@ -9,7 +9,8 @@
 //! ```
 //!
 //! rax and r9 are scratch, r10 is the end of the source, r11 the remainder; rcx becomes `dst - src` (see
-//! `scatter` and `gather` for striped buffers). A leaf: no stack but the red zone, no callee-saved register.
+//! `scatter` and `gather` for striped buffers). A leaf: of the stack the red zone, and in front of it what loops
+//! read and have no registers for; no callee-saved register.
 
 mod gather;
 mod iterations;
@@ -26,7 +27,7 @@ mod tests;
 use crate::backend::{MAX_CALL_BYTES, Refusal};
 use crate::ir::State;
 use crate::plan::wide::{Edges, MAX_ITEMS, SharedCrc, WidePlan};
-use iced_x86::Code;
+use iced_x86::{Code, Register};
 
 use crate::backend::native::abi::{DST, END, LEN, LIMIT, POS, REMAINDER, SRC};
 use crate::backend::native::asm::{self, Image};
@@ -230,6 +231,7 @@ impl<'a> FunctionFrame<'a> {
             self.leave_gather(runs);
         }
         self.finish();
+        self.keep_frame();
         self.b.items.push(CodeItem::ClearUpper);
         let mut inst = iced_x86::Instruction::default();
         inst.set_code(Code::Retnq);
@@ -241,6 +243,16 @@ impl<'a> FunctionFrame<'a> {
             self.b.jump(Code::Jmp_rel32_64, done);
         }
         Ok(())
+    }
+
+    /// Makes room on the stack at the beginning if any is used, and gives it back here.
+    fn keep_frame(&mut self) {
+        let bytes = self.b.frame();
+        if bytes > 0 {
+            let rsp = Register::RSP;
+            self.b.items.insert(0, CodeItem::Scalar(asm::ri(Code::Sub_rm64_imm32, rsp, bytes)));
+            self.b.raw(asm::ri(Code::Add_rm64_imm32, rsp, bytes));
+        }
     }
 
     /// All that the loops carry, stage after stage.

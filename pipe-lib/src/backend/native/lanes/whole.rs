@@ -221,6 +221,13 @@ impl Builder {
 
     /// Each 128-bit lane moved up by so many bytes, fewer than it has; zeros enter.
     pub(in crate::backend::native) fn moved_up_in_lanes(&mut self, x: VReg, bytes: usize) -> VReg {
+        let swapped = [2, 4, 8].into_iter().find_map(|lane| Some((lane, self.swap_of(lane, x)?)));
+        if let Some((lane, original)) = swapped {
+            // One shuffle for both.
+            let from = |i: usize| i.checked_sub(bytes).map_or(0x80, |from| (from ^ (lane - 1)) as u8);
+            let control = self.bytes_of(|i| from(i % 16));
+            return self.shuffle_bytes(original, control);
+        }
         let code = self.pick(Code::EVEX_Vpslldq_zmm_zmmm512_imm8, Code::VEX_Vpslldq_ymm_ymm_imm8);
         let operands = [Operand::Reg(x, self.full()), Operand::Imm(bytes as u8)];
         self.vector(code, &operands)
@@ -336,6 +343,13 @@ impl Builder {
             code,
             &[Operand::Reg(a, width), Operand::Reg(factor, width), Operand::Imm(halves)],
         )
+    }
+
+    /// The same of whole vectors of 256 bits, by a factor in memory that nothing changes meanwhile.
+    pub(in crate::backend::native) fn clmul_halves_by(&mut self, a: VReg, factor: Mem, halves: u8) -> VReg {
+        debug_assert!(self.isa == Isa::Avx2 && self.features.has(Features::VPCLMUL));
+        let code = Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8;
+        self.vector(code, &[Operand::Reg(a, Width::Y), Operand::Mem(factor), Operand::Imm(halves)])
     }
 
     /// `x ^ y ^ z`.

@@ -74,12 +74,12 @@ impl StreamAccess {
     }
 }
 
-/// Whether all that an instruction does is known here: memory of the stream at fixed places, states,
-/// constants.
+/// Whether all that an instruction does is known here: memory of the stream at fixed places, states and slots
+/// that no loop writes, constants.
 pub(super) fn is_understood(inst: &MachInst) -> bool {
     let known = |op: &Operand| match *op {
         Operand::Mem(Mem::Base { base, index, scale, .. }) => {
-            base == STATES && index == Register::None && inst.def.is_some()
+            (base == STATES || base == Register::RSP) && index == Register::None && inst.def.is_some()
                 || base == SRC && (index == Register::None || index == DST && scale == 1)
         }
         Operand::Mem(Mem::Vsib { .. }) | Operand::Gpr(_) => false,

@@ -59,7 +59,8 @@ pub(super) fn has_long_chains(b: &Builder) -> bool {
 pub(super) fn order(b: &mut Builder, reads_back: bool) -> bool {
     let Some(place) = LoopPlace::of(&b.items) else { return false };
     let Some(line) = line(&b.items[place.body.clone()]) else { return false };
-    let line = used(b, loaded_once(line));
+    let line = without_copies(b, computed_once(b, line));
+    let line = used(b, line);
     if line.len() > MAX_LENGTH || !line.iter().any(|entry| is_round(&entry.inst)) {
         return false;
     }
@@ -109,14 +110,14 @@ fn items(line: &[LineInst]) -> impl Iterator<Item = CodeItem> {
     })
 }
 
-/// Each state loaded once: copies load those they need themselves.
-fn loaded_once(line: Vec<LineInst>) -> Vec<LineInst> {
+/// What copies of an iteration all compute from the same: states that are loaded, sums of such.
+fn computed_once(b: &Builder, line: Vec<LineInst>) -> Vec<LineInst> {
     let mut known: HashMap<(Code, [Operand; 4]), VReg> = HashMap::new();
     let mut same: HashMap<VReg, VReg> = HashMap::new();
     let mut left = Vec::with_capacity(line.len());
     for mut entry in line {
         rename(&mut entry.inst, |reg| same.get(&reg).copied());
-        if let Some(def) = entry.inst.def.filter(|_| loads_state(&entry.inst)) {
+        if let Some(def) = entry.inst.def.filter(|_| is_pure(b, &entry.inst)) {
             let mut key = entry.inst.ops;
             key[0] = Operand::None;
             if let Some(first) = known.get(&(entry.inst.code, key)) {
@@ -128,6 +129,72 @@ fn loaded_once(line: Vec<LineInst>) -> Vec<LineInst> {
         left.push(entry);
     }
     left
+}
+
+/// Whether it always gives the same: of registers that are set once and memory that no loop writes.
+fn is_pure(b: &Builder, inst: &MachInst) -> bool {
+    let is_fixed = |op: &Operand| match op {
+        Operand::Mem(Mem::Base { base, .. }) => *base == super::abi::STATES || *base == Register::RSP,
+        Operand::Mem(Mem::Pool { .. }) | Operand::Imm(_) | Operand::None => true,
+        Operand::Reg(reg, _) => {
+            !matches!(b.kinds[reg.0 as usize], RegKind::PinnedVector | RegKind::PinnedMask)
+        }
+        Operand::Mem(Mem::Vsib { .. }) | Operand::Gpr(_) => false,
+    };
+    let is_plain = inst.tied.is_none() && inst.mask.is_none() && !inst.early_clobber;
+    is_plain && inst.ops[1..].iter().all(is_fixed) && inst.def.is_some_and(|def| is_temporary(b, def))
+}
+
+/// What a register holds step by step in registers of their own where copies of it were made (counters), so
+/// that it is set once, at the end, and whoever read a copy reads what was copied.
+fn without_copies(b: &mut Builder, mut line: Vec<LineInst>) -> Vec<LineInst> {
+    let copied = |inst: &MachInst| match inst.ops {
+        [Operand::Reg(..), Operand::Reg(from, _), Operand::None, Operand::None]
+            if inst.code == Code::VEX_Vmovdqu_ymm_ymmm256 =>
+        {
+            Some(from)
+        }
+        _ => None,
+    };
+    let mut candidates: Vec<VReg> = line.iter().filter_map(|entry| copied(&entry.inst)).collect();
+    candidates.retain(|from| b.kinds[from.0 as usize] == RegKind::PinnedVector);
+    candidates.sort_unstable();
+    candidates.dedup();
+    for pinned in candidates {
+        let Some(last) = line.iter().rposition(|entry| entry.inst.def == Some(pinned)) else { continue };
+        let alone = |entry: &LineInst| {
+            reads(&entry.inst).all(|reg| reg == pinned || b.kinds[reg.0 as usize] != RegKind::PinnedVector)
+        };
+        let is_read_behind = line[last + 1..].iter().any(|entry| reads(&entry.inst).any(|reg| reg == pinned));
+        if is_read_behind || !alone(&line[last]) || line[last].inst.tied.is_some() {
+            continue;
+        }
+        let end = line.remove(last);
+        let mut now = pinned;
+        let mut names: HashMap<VReg, VReg> = HashMap::new();
+        let mut left = Vec::with_capacity(line.len());
+        for mut entry in line.into_iter().chain([end]) {
+            rename(&mut entry.inst, |reg| if reg == pinned { Some(now) } else { names.get(&reg).copied() });
+            if let (Some(from), Some(def)) = (copied(&entry.inst), entry.inst.def)
+                && from == now
+                && is_temporary(b, def)
+            {
+                names.insert(def, now);
+                continue;
+            }
+            if entry.inst.def == Some(pinned) {
+                now = b.undefined(RegKind::Vector);
+                define(&mut entry.inst, now);
+            }
+            left.push(entry);
+        }
+        // The one that was last.
+        if let Some(end) = left.last_mut() {
+            define(&mut end.inst, pinned);
+        }
+        line = left;
+    }
+    line
 }
 
 /// Without what computes something that nobody reads.

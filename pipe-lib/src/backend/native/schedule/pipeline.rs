@@ -120,7 +120,7 @@ impl Halves {
         let mut reads_made = false;
         for mut entry in half(false) {
             // What it loads itself may have been overwritten.
-            if entry.inst.ops.iter().any(|op| matches!(op, Operand::Mem(Mem::Base { .. }))) {
+            if entry.inst.ops.iter().any(|op| matches!(op, Operand::Mem(Mem::Base { base: SRC, .. }))) {
                 return None;
             }
             for reg in reads(&entry.inst).filter(|reg| made.contains(reg)) {

@@ -106,10 +106,10 @@ fn what_depends_on_something_stays_behind_it() {
         let Some(before) = LoopPlace::of(&code.items).and_then(|place| line(&code.items[place.body])) else {
             continue;
         };
-        let before = used(&code, loaded_once(before));
+        let before = used(&code, computed_once(&code, before));
         let Some(after) = list::ordered(&mut code, &before) else { continue };
         ordered += 1;
-        let (before, after) = (by_place(before), by_place(after));
+        let (before, after) = (by_place(&code, before), by_place(&code, after));
         assert_eq!(before.len(), after.len(), "{text}");
         let place = |inst: &MachInst| after.iter().position(|entry| entry.inst == *inst).unwrap();
         for (at, second) in before.iter().enumerate() {
@@ -125,8 +125,8 @@ fn what_depends_on_something_stays_behind_it() {
 }
 
 /// The line with each state loaded once, in a register that is named after where it is.
-fn by_place(line: Vec<LineInst>) -> Vec<LineInst> {
-    let mut line = loaded_once(line);
+fn by_place(code: &Builder, line: Vec<LineInst>) -> Vec<LineInst> {
+    let mut line = computed_once(code, line);
     let names: HashMap<VReg, VReg> = line
         .iter()
         .filter(|entry| loads_state(&entry.inst))
