@@ -164,3 +164,26 @@ fn conflict(one: &MachInst, other: &MachInst) -> bool {
     };
     registers(one, other) || registers(other, one) || memory
 }
+
+#[test]
+fn powers_that_stood_on_the_stack_are_overwritten() {
+    let (code, unroll) = lowered("aes128_gcm_seal", VAES, Stores::Plain);
+    let is_zero = |reg: VReg| match code.kinds[reg.0 as usize] {
+        RegKind::Const(entry) => code.pool[entry as usize].iter().all(|byte| *byte == 0),
+        _ => false,
+    };
+    let mut last: HashMap<i32, bool> = HashMap::new();
+    for item in &code.items {
+        let CodeItem::Inst(inst) = item else { continue };
+        if let [
+            Operand::Mem(Mem::Base { base: Register::RSP, disp: disp @ 0.., .. }),
+            Operand::Reg(reg, _),
+            ..,
+        ] = inst.ops
+        {
+            last.insert(disp, is_zero(reg));
+        }
+    }
+    assert_eq!(last.len(), unroll);
+    assert!(last.values().all(|is_zero| *is_zero), "{last:?}");
+}
