@@ -31,6 +31,9 @@ impl KeyLog for Heard {
     }
 }
 
+/// Bytes that are read at once.
+const PIECE: usize = 1 << 16;
+
 /// Where in the process's memory there are these bytes: the names of the mappings.
 fn found(memory: &File, process: u32, bytes: &[u8]) -> Vec<String> {
     let mut places = Vec::new();
@@ -39,10 +42,21 @@ fn found(memory: &File, process: u32, bytes: &[u8]) -> Vec<String> {
         let (Some(range), Some(rights)) = (fields.next(), fields.next()) else { continue };
         let Some((from, to)) = range.split_once('-').filter(|_| rights.starts_with("rw")) else { continue };
         let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
-        // Mappings may go meanwhile.
-        let mut all = vec![0; (to - from) as usize];
-        if memory.read_exact_at(&mut all, from).is_ok() && memchr::memmem::find(&all, bytes).is_some() {
-            places.push(fields.nth(3).unwrap_or("anonymous").to_owned());
+        let name = fields.nth(3).unwrap_or("anonymous");
+        // Mappings may go meanwhile, and have pages that cannot be read: piece by piece.
+        let mut before = Vec::new();
+        for at in (from..to).step_by(PIECE) {
+            let mut piece = vec![0; PIECE.min((to - at) as usize)];
+            if memory.read_exact_at(&mut piece, at).is_err() {
+                before.clear();
+                continue;
+            }
+            before.extend_from_slice(&piece);
+            if memchr::memmem::find(&before, bytes).is_some() {
+                places.push(name.to_owned());
+                break;
+            }
+            before.drain(..before.len().saturating_sub(bytes.len() - 1));
         }
     }
     places

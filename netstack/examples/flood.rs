@@ -35,8 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
         while sent < due {
             if !rings.can_transmit() {
-                // What cannot be sent now is sent by the next call.
-                let _ = rings.kick();
+                kick(&mut rings)?;
             }
             if !rings.can_transmit() {
                 dropped += due - sent;
@@ -52,11 +51,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Some(room.len())
             });
             if rings.pending() >= 32 {
-                let _ = rings.kick();
+                kick(&mut rings)?;
             }
             sent += 1;
         }
-        let _ = rings.kick();
+        kick(&mut rings)?;
         std::thread::sleep(Duration::from_micros(500));
     }
     println!(
@@ -65,6 +64,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         (sent - dropped) as f64 / seconds
     );
     Ok(())
+}
+
+/// Sends what is filled; what cannot be sent now is sent by the next call.
+fn kick(rings: &mut PacketRings) -> std::io::Result<()> {
+    match rings.kick() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => Ok(()),
+        result => result,
+    }
 }
 
 /// The next SYN: a source outside of private and special networks, any port, any sequence number.

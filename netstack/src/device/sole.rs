@@ -3,8 +3,9 @@
 //! A host that forwards does worse: it looks for who has the address, and tells the sender that nobody does.
 //!
 //! So what is for addresses that are ours alone ends behind the packet sockets, by a program on the
-//! interface's ingress hook. Fragments and whatever else is for them, too; ARP, neighbour discovery and
-//! groups remain the kernel's as well, and frames with a VLAN tag.
+//! interface's ingress hook. Fragments and whatever else is for them, too; ARP, what is for groups (so
+//! neighbours that are looked for) and for link-local addresses, and frames with a VLAN tag remain the
+//! kernel's as well.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -62,9 +63,10 @@ impl SoleHearer {
 }
 
 /// Whether the kernel may answer for `addr` as well: it lets sockets be bound to its own addresses, or to
-/// any.
+/// any. Only one answer is a no: a link-local address is not bound without its interface, and there may be no
+/// descriptor.
 fn may_be_kernels(addr: IpAddr) -> bool {
-    UdpSocket::bind((addr, 0)).is_ok()
+    !UdpSocket::bind((addr, 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Where a jump leads.
@@ -249,7 +251,8 @@ mod tests {
     #[test]
     fn addresses_of_the_kernel_are_left_to_it() {
         let loopback: IpAddr = [127, 0, 0, 1].into();
-        let nothing = SoleHearer::new(0, &[loopback, [0; 4].into(), [224, 0, 0, 1].into()]);
+        let link_local: IpAddr = "fe80::1".parse().unwrap();
+        let nothing = SoleHearer::new(0, &[loopback, link_local, [0; 4].into(), [224, 0, 0, 1].into()]);
         assert!(!nothing.expect("nothing to do").is_attached());
     }
 }

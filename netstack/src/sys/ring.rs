@@ -155,14 +155,21 @@ impl PacketRings {
     /// # Errors
     /// From the kernel; `EAGAIN` and `ENOBUFS` mean that some wait for the next call.
     pub fn kick(&mut self) -> io::Result<()> {
-        if self.filled == 0 {
+        // A full ring may have some that an earlier call left.
+        if self.filled == 0 && self.can_transmit() {
             return Ok(());
         }
-        self.filled = 0;
         let fd = self.tx.socket.as_raw_fd();
         // SAFETY: sends nothing of ours: a null buffer of length zero only starts the ring.
         let result = unsafe { libc::send(fd, std::ptr::null(), 0, libc::MSG_DONTWAIT) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let failed = (result < 0).then(io::Error::last_os_error);
+        match failed {
+            Some(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => Err(error),
+            failed => {
+                self.filled = 0;
+                failed.map_or(Ok(()), Err)
+            }
+        }
     }
 
     /// The socket that is readable when frames have arrived.

@@ -55,7 +55,8 @@ impl Session {
         self.deliver(sink);
         if matches!(self.state, State::Rustls(_)) && self.opened.is_empty() && sink.has_room() {
             let was_handshaking = self.is_handshaking();
-            if was_handshaking {
+            // Nothing has come if only room was made.
+            if was_handshaking && !self.input.is_empty() {
                 without_trace(|| self.run_rustls(tools, Job::None));
             } else {
                 self.run_rustls(tools, Job::None);

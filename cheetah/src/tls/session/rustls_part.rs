@@ -2,7 +2,7 @@
 //! its secrets over.
 
 use runtime::buffer::{Shared, Slice};
-use runtime::wiping::without_trace;
+use runtime::wiping::{with_freed_wiped, without_trace};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{Error, HandshakeKind, PeerMisbehaved, ProtocolVersion};
 
@@ -37,6 +37,11 @@ fn alert_of(error: &Error) -> Alert {
 impl Session {
     /// Lets `rustls` do what can be done with what has come, and `job` if it gets that far; whether it did.
     pub(super) fn run_rustls(&mut self, tools: &Workspace, job: Job<'_>) -> bool {
+        // Its keys may change, and it does not overwrite those of before.
+        with_freed_wiped(|| self.run_rustls_on(tools, job))
+    }
+
+    fn run_rustls_on(&mut self, tools: &Workspace, job: Job<'_>) -> bool {
         // Record by record: those behind the handshake are not for it, if they are to be ours. It would take
         // a `KeyUpdate`, and keep its answer to itself.
         let mut shown = if let Job::None = job { self.show_record() } else { self.shown };

@@ -6,9 +6,10 @@
 //! freed stays recorded, and its address is not reused in such a process: `perf` reads the file at the end
 //! and knows one name for an address.
 //!
-//! No unwind tables are needed: the functions call nothing, move no stack pointer and save no register, so at
-//! every instruction the return address is at the top of the stack and the caller's frame pointer in its
-//! register. Nothing in them can raise a Rust panic.
+//! No unwind tables are needed: the functions call nothing and save no register, so at every instruction the
+//! return address is at the top of the stack and the caller's frame pointer in its register. But for those
+//! that keep vectors on the stack (GHASH with AVX2 and VPCLMULQDQ): there it is above these. Nothing in them
+//! can raise a Rust panic.
 
 use crate::code::CodeMemory;
 use crate::plan::stage::VectorStage;

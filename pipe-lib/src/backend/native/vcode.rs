@@ -411,6 +411,8 @@ impl Builder {
         if value == pinned {
             return;
         }
+        // What was swapped is no longer what is there.
+        self.swaps.retain(|_, operand| *operand != pinned);
         if !self.is_pinned(value)
             && let Some(CodeItem::Inst(last)) = self.items.last_mut()
             && last.def == Some(value)

@@ -36,7 +36,7 @@ struct Products {
 
 /// What is multiplied by.
 #[derive(Clone, Copy)]
-enum Factor {
+enum PowerPlace {
     Reg(VReg),
     /// On the stack, where registers are few: it is overwritten at the end.
     Slot(Mem),
@@ -48,7 +48,7 @@ pub(super) struct FieldState {
     /// In each lane its polynomial, the last vector not multiplied yet.
     acc: VReg,
     /// `h` to the power of a vector's words, and that to the powers 2, 3, ...; in every lane.
-    powers: Vec<Factor>,
+    powers: Vec<PowerPlace>,
     /// `h` to the number of words from a lane on, where there are registers enough to keep it.
     weights: Option<VReg>,
     /// Where `h` is.
@@ -100,11 +100,11 @@ impl FieldState {
             if narrow(b) {
                 let slot = b.slot();
                 b.store(slot, power);
-                return Factor::Slot(slot);
+                return PowerPlace::Slot(slot);
             }
             let pinned = b.pinned_vector();
             b.assign(pinned, power);
-            Factor::Reg(pinned)
+            PowerPlace::Reg(pinned)
         });
         FieldState { operand, acc, powers: powers.collect(), weights, factor, pending: None, offset }
     }
@@ -143,8 +143,8 @@ impl FieldState {
             let h = b.load_block(at(STATES, self.factor));
             let one = times_x(b, h);
             let first = match self.powers[0] {
-                Factor::Reg(reg) => reg,
-                Factor::Slot(slot) => b.load(slot),
+                PowerPlace::Reg(reg) => reg,
+                PowerPlace::Slot(slot) => b.load(slot),
             };
             let (lower, upper) = (only(b, first, 0), only(b, one, 1));
             b.or(lower, upper)
@@ -200,7 +200,7 @@ impl LoopCarried for FieldState {
         b.store_block(at(STATES, self.offset), self.acc);
         let zero = b.splat(Lane::B, 0);
         for power in &self.powers {
-            if let Factor::Slot(slot) = power {
+            if let PowerPlace::Slot(slot) = power {
                 b.store(*slot, zero);
             }
         }
@@ -208,15 +208,16 @@ impl LoopCarried for FieldState {
 
     fn description(&self) -> String {
         let what = match self.powers[0] {
-            Factor::Reg(_) => "registers of powers",
-            Factor::Slot(_) => "powers in memory",
+            PowerPlace::Reg(_) => "registers of powers",
+            PowerPlace::Slot(_) => "powers in memory",
         };
         let count = self.powers.len() + usize::from(self.weights.is_some());
         format!("a polynomial in each lane of 128 bits, and {count} {what}")
     }
 }
 
-/// Whether registers are so few that the sum of an iteration is where the number was, and powers are in memory.
+/// Whether registers are so few that the sum of an iteration is where the number was, and powers are in
+/// memory.
 fn narrow(b: &Builder) -> bool {
     b.isa == Isa::Avx2 && b.features.has(Features::VPCLMUL)
 }
@@ -253,16 +254,16 @@ fn times_x(b: &mut Builder, a: VReg) -> VReg {
 /// Power number `n` from those before it.
 fn power(b: &mut Builder, powers: &[VReg], n: usize) -> VReg {
     let (x, y) = (powers[n / 2 - 1], powers[n - n / 2 - 1]);
-    let all = products(b, x, Factor::Reg(y), None);
+    let all = products(b, x, PowerPlace::Reg(y), None);
     reduced(b, all)
 }
 
 /// Products lane by lane, added to `sums`.
-fn products(b: &mut Builder, x: VReg, y: Factor, sums: Option<Products>) -> Products {
+fn products(b: &mut Builder, x: VReg, y: PowerPlace, sums: Option<Products>) -> Products {
     let full = b.full();
     let product = |b: &mut Builder, halves| match y {
-        Factor::Reg(y) => b.clmul_halves(full, x, y, halves),
-        Factor::Slot(slot) => b.clmul_halves_by(x, slot, halves),
+        PowerPlace::Reg(y) => b.clmul_halves(full, x, y, halves),
+        PowerPlace::Slot(slot) => b.clmul_halves_by(x, slot, halves),
     };
     let high = product(b, 0x11);
     let (one, other) = (product(b, 0x01), product(b, 0x10));
@@ -291,7 +292,7 @@ fn reduced(b: &mut Builder, all: Products) -> VReg {
 
 /// The sum of all lanes, each times its weight, in every lane.
 fn weighted(b: &mut Builder, x: VReg, weights: VReg) -> VReg {
-    let mut all = products(b, x, Factor::Reg(weights), None);
+    let mut all = products(b, x, PowerPlace::Reg(weights), None);
     for part in [&mut all.low, &mut all.middle, &mut all.high] {
         let mut distance = b.vector_bytes() / 2;
         while distance >= WORD {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! rax and r9 are scratch, r10 is the end of the source, r11 the remainder; rcx becomes `dst - src` (see
-//! `scatter` and `gather` for striped buffers). A leaf: of the stack the red zone, and in front of it what loops
-//! read and have no registers for; no callee-saved register.
+//! `scatter` and `gather` for striped buffers). A leaf: of the stack the red zone, and in front of it what
+//! loops read and have no registers for; no callee-saved register.
 
 mod gather;
 mod iterations;
@@ -231,7 +231,7 @@ impl<'a> FunctionFrame<'a> {
             self.leave_gather(runs);
         }
         self.finish();
-        self.keep_frame();
+        let frame = self.keep_frame();
         self.b.items.push(CodeItem::ClearUpper);
         let mut inst = iced_x86::Instruction::default();
         inst.set_code(Code::Retnq);
@@ -242,17 +242,19 @@ impl<'a> FunctionFrame<'a> {
             self.remainder()?;
             self.b.jump(Code::Jmp_rel32_64, done);
         }
+        debug_assert_eq!(self.b.frame(), frame, "a slot that no room was made for");
         Ok(())
     }
 
-    /// Makes room on the stack at the beginning if any is used, and gives it back here.
-    fn keep_frame(&mut self) {
+    /// Makes room on the stack at the beginning if any is used, and gives it back here. How many bytes.
+    fn keep_frame(&mut self) -> i32 {
         let bytes = self.b.frame();
         if bytes > 0 {
             let rsp = Register::RSP;
             self.b.items.insert(0, CodeItem::Scalar(asm::ri(Code::Sub_rm64_imm32, rsp, bytes)));
             self.b.raw(asm::ri(Code::Add_rm64_imm32, rsp, bytes));
         }
+        bytes
     }
 
     /// All that the loops carry, stage after stage.

@@ -106,7 +106,14 @@ fn what_depends_on_something_stays_behind_it() {
         let Some(before) = LoopPlace::of(&code.items).and_then(|place| line(&code.items[place.body])) else {
             continue;
         };
-        let before = used(&code, computed_once(&code, before));
+        let once = computed_once(&code, before);
+        let before = without_copies(&mut code, once);
+        let before = used(&code, before);
+        for entry in &before {
+            let carried = entry.inst.def.filter(|def| !is_temporary(&code, *def));
+            let again = before.iter().filter(|other| carried.is_some() && other.inst.def == carried).count();
+            assert!(again <= 1 || !has_copies(&code, &before, carried.unwrap()), "{text}");
+        }
         let Some(after) = list::ordered(&mut code, &before) else { continue };
         ordered += 1;
         let (before, after) = (by_place(&code, before), by_place(&code, after));
@@ -122,6 +129,14 @@ fn what_depends_on_something_stays_behind_it() {
         }
     }
     assert!(ordered >= 8, "{ordered}");
+}
+
+/// Whether the register is copied somewhere.
+fn has_copies(code: &Builder, line: &[LineInst], register: VReg) -> bool {
+    line.iter().any(|entry| {
+        let is_copy = entry.inst.code == code.load_code() && entry.inst.def.is_some();
+        is_copy && matches!(entry.inst.ops[1], Operand::Reg(from, _) if from == register)
+    })
 }
 
 /// The line with each state loaded once, in a register that is named after where it is.
@@ -173,7 +188,9 @@ fn powers_that_stood_on_the_stack_are_overwritten() {
         _ => false,
     };
     let mut last: HashMap<i32, bool> = HashMap::new();
-    for item in &code.items {
+    let is_end = |item: &CodeItem| matches!(item, CodeItem::Scalar(inst) if inst.code() == Code::Add_rm64_imm32 && inst.op0_register() == Register::RSP);
+    let end = code.items.iter().position(is_end).unwrap();
+    for item in &code.items[..end] {
         let CodeItem::Inst(inst) = item else { continue };
         if let [
             Operand::Mem(Mem::Base { base: Register::RSP, disp: disp @ 0.., .. }),
