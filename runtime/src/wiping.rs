@@ -18,8 +18,8 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The system's allocator, which overwrites what is given back in [`without_trace`]. Without it as the
-/// program's `#[global_allocator]` only the stack is overwritten there.
+/// The system's allocator, which overwrites what is given back in [`without_trace`] and [`with_freed_wiped`].
+/// Without it as the program's `#[global_allocator]` only the stack is overwritten.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wiping;
 
@@ -29,16 +29,14 @@ pub struct Wiping;
 /// travel over the stack of the caller.
 #[inline(never)]
 pub fn without_trace<R>(work: impl FnOnce() -> R) -> R {
-    struct Inside;
-    impl Drop for Inside {
+    struct Below;
+    impl Drop for Below {
         fn drop(&mut self) {
-            DEPTH.set(DEPTH.get() - 1);
             overwrite_stack();
         }
     }
-    DEPTH.set(DEPTH.get() + 1);
-    let _inside = Inside;
-    apart(work)
+    let _below = Below;
+    with_freed_wiped(|| apart(work))
 }
 
 /// Does `work`, and overwrites what it gave back to the allocator, but not what lies below its stack: for

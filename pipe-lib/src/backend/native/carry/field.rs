@@ -34,7 +34,7 @@ struct Products {
     high: VReg,
 }
 
-/// What is multiplied by.
+/// Where a number is kept that is multiplied by.
 #[derive(Clone, Copy)]
 enum PowerPlace {
     Reg(VReg),
