@@ -13,6 +13,7 @@ use std::sync::Arc;
 use pipe_lib::CompileOptions;
 use pipe_lib::aead::{AeadError, AesGcm, Nonce, TAG_BYTES};
 use runtime::stats::work::{Quantity, count};
+use runtime::wiping::without_trace;
 use rustls::ConnectionTrafficSecrets;
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
@@ -211,6 +212,19 @@ impl Keys {
         let aead = AesGcm::with_options(key.as_ref(), &options).map_err(|_| NotOurs)?;
         let iv = Zeroizing::new(iv.as_ref().try_into().map_err(|_| NotOurs)?);
         Ok(Keys { sealer: Arc::new(Sealer { aead, iv, version, fused }), sequence })
+    }
+
+    /// Goes over to the next key of TLS 1.3 (RFC 8446 section 7.2), as `rustls` derives it, without a trace of
+    /// either. Whether there is one.
+    pub(super) fn renew(
+        &mut self,
+        fused: bool,
+        derive: impl FnOnce() -> Result<(u64, ConnectionTrafficSecrets), rustls::Error>,
+    ) -> bool {
+        without_trace(|| {
+            let Ok((first, secrets)) = derive() else { return false };
+            Keys::new(Version::Tls13, first, &secrets, fused).map(|keys| *self = keys).is_ok()
+        })
     }
 
     pub(super) fn version(&self) -> Version {

@@ -3,7 +3,8 @@
 use runtime::wiping::without_trace;
 
 use super::super::certificates::PROOF_PROTOCOL;
-use super::super::record::{Alert, ContentType, Keys, Version, whole_record};
+use super::super::record::{Alert, ContentType, Version, whole_record};
+use super::records::Records;
 use super::rustls_part::Job;
 use super::{MAX_INPUT, Session, Sink, State, Workspace};
 
@@ -164,14 +165,8 @@ impl Session {
             Ok(None) => return,
             Err(alert) => return self.fail(tools, alert),
         };
-        let fused = tools.acceptor.fused;
-        let is_changed = without_trace(|| {
-            let keys = records.kernel.update_rx_secret().ok();
-            let keys =
-                keys.and_then(|(first, secrets)| Keys::new(Version::Tls13, first, &secrets, fused).ok());
-            keys.map(|keys| records.opening = keys).is_some()
-        });
-        if !is_changed {
+        let Records { opening, kernel, .. } = &mut **records;
+        if !opening.renew(tools.acceptor.fused, || kernel.update_rx_secret()) {
             return self.fail(tools, Alert::INTERNAL_ERROR);
         }
         // However often it is asked for before we send something, once is enough (RFC 8446 section 4.6.3).

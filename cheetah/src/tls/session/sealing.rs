@@ -2,10 +2,9 @@
 
 use runtime::buffer::{Shared, Slice};
 use runtime::stats::work::{Quantity, count};
-use runtime::wiping::without_trace;
 
-use super::super::record::{Alert, ContentType, Keys, MAX_OVERHEAD, Version};
-use super::records::KEY_UPDATE;
+use super::super::record::{Alert, ContentType, MAX_OVERHEAD, Version};
+use super::records::{KEY_UPDATE, Records};
 use super::rustls_part::Job;
 use super::{Session, State, Workspace};
 
@@ -104,14 +103,8 @@ impl Session {
         let [a, b, c, d] = KEY_UPDATE;
         self.seal_ours(tools, ContentType::HANDSHAKE, &[&[a, b, c, d, 0]], 5);
         let State::Ours(records) = &mut self.state else { return };
-        let fused = tools.acceptor.fused;
-        let is_changed = without_trace(|| {
-            let keys = records.kernel.update_tx_secret().ok();
-            let keys =
-                keys.and_then(|(first, secrets)| Keys::new(Version::Tls13, first, &secrets, fused).ok());
-            keys.map(|keys| records.sealing = keys).is_some()
-        });
-        if !is_changed {
+        let Records { sealing, kernel, .. } = &mut **records;
+        if !sealing.renew(tools.acceptor.fused, || kernel.update_tx_secret()) {
             self.end();
         }
     }
