@@ -51,7 +51,7 @@ pub struct PacketDevice {
     /// The send buffer was full when last written to.
     is_full: bool,
     stats: Stats,
-    sole: Option<SoleHearer>,
+    sole: SoleHearer,
 }
 
 impl PacketDevice {
@@ -112,7 +112,7 @@ impl PacketDevice {
             builder: FrameBuilder::fused()?,
             is_full: false,
             stats: Stats::default(),
-            sole: None,
+            sole: SoleHearer::default(),
         })
     }
 
@@ -132,10 +132,8 @@ impl PacketDevice {
     /// # Errors
     /// As of [`SoleHearer::new`]; nothing has changed then.
     pub fn hear_alone(&mut self, addrs: &[IpAddr]) -> io::Result<bool> {
-        if self.vlan.is_none() {
-            self.sole = Some(SoleHearer::new(link::get(&self.name)?.index, addrs)?);
-        }
-        Ok(self.sole.as_ref().is_some_and(SoleHearer::is_attached))
+        self.sole = SoleHearer::on(&self.name, self.vlan.is_some(), addrs)?;
+        Ok(self.sole.is_attached())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It

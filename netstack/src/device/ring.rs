@@ -56,7 +56,7 @@ pub struct RingDevice {
     vlan: Option<VlanId>,
     builder: FrameBuilder,
     stats: Stats,
-    sole: Option<SoleHearer>,
+    sole: SoleHearer,
 }
 
 impl RingDevice {
@@ -96,7 +96,7 @@ impl RingDevice {
             vlan,
             builder: FrameBuilder::fused()?,
             stats: Stats::default(),
-            sole: None,
+            sole: SoleHearer::default(),
         })
     }
 
@@ -116,10 +116,8 @@ impl RingDevice {
     /// # Errors
     /// As of [`SoleHearer::new`]; nothing has changed then.
     pub fn hear_alone(&mut self, addrs: &[IpAddr]) -> io::Result<bool> {
-        if self.vlan.is_none() {
-            self.sole = Some(SoleHearer::new(link::get(&self.name)?.index, addrs)?);
-        }
-        Ok(self.sole.as_ref().is_some_and(SoleHearer::is_attached))
+        self.sole = SoleHearer::on(&self.name, self.vlan.is_some(), addrs)?;
+        Ok(self.sole.is_attached())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It

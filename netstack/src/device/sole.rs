@@ -11,6 +11,7 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 
 use crate::sys::bpf::{IngressCode, IngressLink};
+use crate::sys::link;
 use crate::wire::ethernet;
 
 /// More than that many addresses are not looked for.
@@ -31,7 +32,7 @@ const NEXT: i32 = -1;
 const DROP: i32 = 2;
 
 /// As long as it lives, the kernel's own protocols do not see what is for the addresses that it was made for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SoleHearer {
     link: Option<IngressLink>,
 }
@@ -54,6 +55,11 @@ impl SoleHearer {
             false => Some(IngressCode::load(&program(&ours))?.attach(interface)?),
         };
         Ok(SoleHearer { link })
+    }
+
+    /// The same for the interface of that name; of a device with a VLAN it does nothing.
+    pub(super) fn on(name: &str, has_vlan: bool, addrs: &[IpAddr]) -> io::Result<SoleHearer> {
+        if has_vlan { Ok(SoleHearer::default()) } else { SoleHearer::new(link::get(name)?.index, addrs) }
     }
 
     /// Whether there was an address to do it for.

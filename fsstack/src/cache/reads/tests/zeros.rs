@@ -57,7 +57,7 @@ proptest! {
             true => FileCache::aligned(bytes, PolicyName::default()).unwrap(),
             false => FileCache::new(bytes),
         };
-        let (cache, lengths) = (Arc::new(cache), lengths);
+        let cache = Arc::new(cache);
         let number = cache.number();
         let source: Arc<dyn BlockSource> =
             Arc::new(Lengths { file, direct, lengths: lengths.clone() });
