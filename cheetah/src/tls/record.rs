@@ -214,8 +214,8 @@ impl Keys {
         Ok(Keys { sealer: Arc::new(Sealer { aead, iv, version, fused }), sequence })
     }
 
-    /// Goes over to the next key of TLS 1.3 (RFC 8446 section 7.2), as `rustls` derives it, and leaves no trace
-    /// of either. Whether there is one.
+    /// Goes over to the next key of TLS 1.3 (RFC 8446 section 7.2), as `rustls` derives it, without a trace.
+    /// Whether there is one.
     pub(super) fn renew(
         &mut self,
         fused: bool,
