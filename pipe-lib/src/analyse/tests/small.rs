@@ -12,6 +12,8 @@ use crate::ir::{
     Value,
 };
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The word, the state and the literals that bodies are made of.
 const LITERALS: [u64; 4] = [0, 1, 0x80, 0xff];
@@ -32,38 +34,56 @@ fn leaves() -> Block {
     body
 }
 
-/// Every instruction on the values of `body`, of which the last one takes part if it is no leaf.
-fn each(body: &Block, mut f: impl FnMut(Op, Ty)) {
-    let count = body.insts.len() as u32;
-    let last = (body.insts.len() > 2 + LITERALS.len()).then_some(Value(count - 1));
-    let takes_part = |operands: &[Value]| last.is_none_or(|last| operands.contains(&last));
-    for a in (0..count).map(Value) {
+/// What has been computed last, which the next instruction has to use if nothing else will.
+fn last(body: &Block) -> Value {
+    Value(body.insts.len() as u32 - 1)
+}
+
+fn with(body: &Block, op: Op, ty: Ty) -> Block {
+    let mut body = body.clone();
+    body.push(op, ty);
+    body
+}
+
+/// Every instruction on the values of `body` in which all of `needed` take part.
+fn each(body: &Block, needed: &[Value], mut f: impl FnMut(Op, Ty)) {
+    let values = || (0..body.insts.len() as u32).map(Value);
+    let of = |ty: Ty| values().filter(move |value| body.ty(*value) == ty);
+    let takes_part = |operands: &[Value]| needed.iter().all(|value| operands.contains(value));
+    for a in values().filter(|a| takes_part(&[*a])) {
         let ty = body.ty(a);
-        for &op in UnaryOp::ALL {
-            if takes_part(&[a]) && (ty == Ty::U8 || op == UnaryOp::Not) {
-                f(Op::Unary(op, a), ty);
-            }
+        for &op in UnaryOp::ALL.iter().filter(|op| ty == Ty::U8 || **op == UnaryOp::Not) {
+            f(Op::Unary(op, a), ty);
         }
-        for b in (0..count).map(Value).filter(|b| body.ty(*b) == ty && takes_part(&[a, *b])) {
-            if ty == Ty::U8 {
-                BinaryOp::ALL.iter().for_each(|op| f(Op::Binary(*op, a, b), ty));
+    }
+    for a in of(Ty::U8) {
+        for b in of(Ty::U8) {
+            if takes_part(&[a, b]) {
+                BinaryOp::ALL.iter().for_each(|op| f(Op::Binary(*op, a, b), Ty::U8));
                 CompareOp::ALL.iter().for_each(|op| f(Op::Compare(*op, a, b), Ty::Bool));
-                f(Op::Modular(ModOp::Addmod, a, b, Value(5)), ty);
-                f(Op::Modular(ModOp::Mulmod, a, b, Value(5)), ty);
+                f(Op::Modular(ModOp::Addmod, a, b, Value(5)), Ty::U8);
+                f(Op::Modular(ModOp::Mulmod, a, b, Value(5)), Ty::U8);
             }
-            if ty == Ty::U8
-                && let Some(cond) = last.filter(|last| body.ty(*last) == Ty::Bool)
-            {
-                f(Op::Select { cond, then: a, otherwise: b }, ty);
-            }
-        }
-        // A choice by the last value needs no other place for it.
-        if let Some(cond) = last.filter(|last| body.ty(*last) == Ty::Bool && ty == Ty::U8) {
-            for b in (0..count).map(Value).filter(|b| body.ty(*b) == Ty::U8) {
-                f(Op::Select { cond, then: a, otherwise: b }, ty);
+            for cond in of(Ty::Bool).filter(|cond| takes_part(&[*cond, a, b])) {
+                f(Op::Select { cond, then: a, otherwise: b }, Ty::U8);
             }
         }
     }
+}
+
+/// Every body of three instructions that begins with `one` and leaves no result unused.
+fn each_of_three(one: &Block, mut f: impl FnMut(&Block)) {
+    let first = last(one);
+    each(one, &[], |op, ty| {
+        let uses_first = op.operands().any(|value| value == first);
+        let two = with(one, op, ty);
+        let needed = [last(&two), first];
+        each(&two, &needed[..if uses_first { 1 } else { 2 }], |op, ty| {
+            if ty == Ty::U8 {
+                f(&with(&two, op, ty));
+            }
+        });
+    });
 }
 
 fn pipe(body: &Block, next: Value) -> Pipe {
@@ -148,42 +168,43 @@ fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Xorshift) -> bool {
     true
 }
 
-/// Tries out all bodies of one instruction, one in `some` of those of two, and `three` of three. Gives how
-/// many there were of each class.
-fn try_out(some: usize, three: usize) -> BTreeMap<&'static str, usize> {
+/// How many bodies there were of each class.
+type Seen = BTreeMap<&'static str, usize>;
+
+/// Tries out what is claimed of the body's last value as the state's next, if it is one.
+fn look(body: &Block, rng: &mut Xorshift, seen: &mut Seen) {
+    let next = last(body);
+    if body.ty(next) == Ty::U8 {
+        let pipe = pipe(body, next);
+        let facts = analyse(&pipe);
+        holds(&pipe, &facts, rng);
+        *seen.entry(facts.states[0].class.name()).or_default() += 1;
+    }
+}
+
+/// Tries out all bodies of one instruction, one in `some` of those of two, and `three` of three.
+fn try_out(some: usize, three: usize) -> Seen {
     let mut rng = Xorshift::new(77);
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut look = |body: &Block, rng: &mut Xorshift| {
-        let next = Value(body.insts.len() as u32 - 1);
-        if body.ty(next) == Ty::U8 {
-            let pipe = pipe(body, next);
-            let facts = analyse(&pipe);
-            holds(&pipe, &facts, rng);
-            *seen.entry(facts.states[0].class.name()).or_default() += 1;
-        }
-    };
-    each(&leaves(), |op, ty| {
-        let mut one = leaves();
-        one.push(op, ty);
-        look(&one, &mut rng);
-        each(&one.clone(), |op, ty| {
-            let mut two = one.clone();
-            two.push(op, ty);
+    let mut seen = Seen::new();
+    each(&leaves(), &[], |op, ty| {
+        let one = with(&leaves(), op, ty);
+        look(&one, &mut rng, &mut seen);
+        each(&one, &[last(&one)], |op, ty| {
             if rng.below(some) == 0 {
-                look(&two, &mut rng);
+                look(&with(&one, op, ty), &mut rng, &mut seen);
             }
         });
     });
     // Of three instructions, some of those whose first two are as random.
     for _ in 0..three {
         let mut body = leaves();
-        for _ in 0..3 {
+        for at in 0..3 {
             let mut all = Vec::new();
-            each(&body, |op, ty| all.push((op, ty)));
+            each(&body, &[last(&body)][..at.min(1)], |op, ty| all.push((op, ty)));
             let (op, ty) = all[rng.below(all.len())];
             body.push(op, ty);
         }
-        look(&body, &mut rng);
+        look(&body, &mut rng, &mut seen);
     }
     seen
 }
@@ -211,4 +232,34 @@ fn what_is_claimed_of_all_small_bodies_holds() {
     let seen = try_out(1, 1_000_000);
     println!("{} bodies: {seen:?}", seen.values().sum::<usize>());
     assert!(seen.values().sum::<usize>() > 1_000_000, "{seen:?}");
+}
+
+/// All of three instructions, on as many threads as `SMALL_BODIES_THREADS` says (1 if it says nothing).
+#[test]
+#[ignore = "hours; see CONTRIBUTING.md"]
+fn what_is_claimed_of_every_body_of_three_instructions_holds() {
+    let threads =
+        std::env::var("SMALL_BODIES_THREADS").ok().and_then(|threads| threads.parse().ok()).unwrap_or(1usize);
+    let mut ones = Vec::new();
+    each(&leaves(), &[], |op, ty| ones.push(with(&leaves(), op, ty)));
+    let turn = AtomicUsize::new(0);
+    let all = Mutex::new(Seen::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut seen = Seen::new();
+                loop {
+                    let at = turn.fetch_add(1, Ordering::Relaxed);
+                    let Some(one) = ones.get(at) else { break };
+                    each_of_three(one, |body| look(body, &mut Xorshift::new(77), &mut seen));
+                    println!("{} of {}: {} by this thread", at + 1, ones.len(), seen.values().sum::<usize>());
+                }
+                let mut all = all.lock().unwrap();
+                seen.into_iter().for_each(|(class, count)| *all.entry(class).or_default() += count);
+            });
+        }
+    });
+    let all = all.into_inner().unwrap();
+    println!("{} bodies: {all:?}", all.values().sum::<usize>());
+    assert!(all.values().sum::<usize>() > 100_000_000, "{all:?}");
 }
