@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use runtime::payload::{Maker, PayloadSource, Piece, Pieces};
+use runtime::payload::{self, Maker, PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 use smallvec::SmallVec;
 
@@ -415,13 +415,7 @@ impl PayloadSource for Channel {
     }
 
     fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
-        let mut given = 0;
-        self.for_each_piece(offset, len, |piece| {
-            given += piece.bytes.len();
-            out.push(piece);
-            true
-        });
-        given
+        payload::gather(out, |visit| self.for_each_piece(offset, len, visit))
     }
 
     fn acknowledged(&mut self, offset: u64) {

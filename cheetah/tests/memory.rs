@@ -2,41 +2,27 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cheetah::server::{Config, Server};
 use netstack::stack::Features;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::secured::{self, Certificate, Client};
 use support::servers::{connect, on_device, on_kernel, tap};
 use support::{in_namespace, noise, read_response};
 
-/// Counts the bytes that are allocated, in all threads.
-struct Counting;
-
-static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it is; counting needs no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes that are allocated now, by all threads.
+fn allocated() -> isize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated as isize - stats.bytes_deallocated as isize
+}
 
 /// Tables that double are nearly full with so many.
 const CONNECTIONS: usize = 1000;
@@ -70,7 +56,7 @@ fn cost(server: &Server) -> (isize, isize) {
             assert!(Instant::now() < patience);
             std::thread::sleep(Duration::from_millis(20));
         }
-        ALLOCATED.load(Ordering::Relaxed)
+        allocated()
     };
     let before = settled();
     streams.extend((0..CONNECTIONS).map(|_| connect(server.addr())));
@@ -131,7 +117,7 @@ fn in_flight(into_frames: bool) -> Option<(u64, isize)> {
         assert!(read_response(&mut stream, false).body == noise(1_000_003));
         let settled = || {
             std::thread::sleep(Duration::from_millis(100));
-            (server.report().held_bytes, ALLOCATED.load(Ordering::Relaxed))
+            (server.report().held_bytes, allocated())
         };
         let (_, before) = settled();
         for _ in 0..8 {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FileSpec, Tree, build, dump, open, reseal_with, tree};
+use common::{FileSpec, Tree, build, dump, open, reseal_with, tree, with_changes};
 use fsstack::format::extent::{self, Extent};
 use fsstack::format::inode;
 use fsstack::format::superblock::SectionKind;
@@ -140,22 +140,7 @@ proptest! {
         tree in tree(),
         changes in prop::collection::vec((0usize..5, any::<prop::sample::Index>(), any::<u8>(), 0usize..4), 1..6),
     ) {
-        let mut bytes = build(&BuildOptions::default(), &tree);
-        let mut superblock = open(bytes.clone()).unwrap().superblock().clone();
-        for (section, at, value, kind) in changes {
-            let section = superblock.sections[section];
-            if section.len == 0 {
-                continue;
-            }
-            let at = section.offset as usize + at.index(section.len as usize);
-            bytes[at] = match kind {
-                0 => value,
-                1 => 0xff,
-                2 => bytes[at].wrapping_add(1),
-                _ => bytes[at].wrapping_sub(1),
-            };
-        }
-        reseal_with(&mut bytes, &mut superblock);
+        let bytes = with_changes(build(&BuildOptions::default(), &tree), changes);
         if let Ok(image) = open(bytes) {
             exercise(&image);
         }

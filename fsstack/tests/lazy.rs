@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{FileSpec, Tree, build, open, reseal_with, tree};
+use common::{FileSpec, Tree, build, open, tree, with_changes};
 use fsstack::cache::FileCache;
 use fsstack::fs::{LazyChild, LazyEntry, LazyFile, LazyImage};
 use fsstack::image::build::{BuildOptions, Builder, Mtime};
@@ -107,22 +107,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("site.img");
-        let mut bytes = build(&BuildOptions::default(), &tree);
-        let mut superblock = open(bytes.clone()).unwrap().superblock().clone();
-        for (section, at, value, kind) in changes {
-            let section = superblock.sections[section];
-            if section.len == 0 {
-                continue;
-            }
-            let at = section.offset as usize + at.index(section.len as usize);
-            bytes[at] = match kind {
-                0 => value,
-                1 => 0xff,
-                2 => bytes[at].wrapping_add(1),
-                _ => bytes[at].wrapping_sub(1),
-            };
-        }
-        reseal_with(&mut bytes, &mut superblock);
+        let bytes = with_changes(build(&BuildOptions::default(), &tree), changes);
         fs::write(&path, &bytes).unwrap();
         let image = lazily(&path, true).unwrap();
         for path in paths(&tree) {

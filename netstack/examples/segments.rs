@@ -7,10 +7,9 @@
 //!
 //!   segments [SEGMENTS] [CONNECTIONS] [NEIGHBORS] [1: paced] [IDLE]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::{Duration, Instant as Clock};
 
 use netstack::application::{Key, Stream};
@@ -21,6 +20,7 @@ use netstack::transmission::{Capabilities, RxChecksum, Transmission};
 use netstack::wire::EthernetAddress;
 use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 128, 1);
@@ -33,34 +33,20 @@ const QUIET_PORT: u16 = 81;
 /// So many a host has.
 const IDLE_EACH: usize = 25_000;
 
-/// Counts the bytes that are allocated.
-struct Counting;
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it is; counting needs no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
+/// Bytes that are allocated now, by all threads.
+fn allocated() -> isize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated as isize - stats.bytes_deallocated as isize
 }
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Bytes that are allocated meanwhile and not given back.
-fn allocated(work: impl FnOnce()) -> isize {
-    let before = ALLOCATED.load(Ordering::Relaxed);
+fn taken_by(work: impl FnOnce()) -> isize {
+    let before = allocated();
     work();
-    ALLOCATED.load(Ordering::Relaxed) - before
+    allocated() - before
 }
 
 /// Zeros without end, whose sum is known; or nothing, from the client.
@@ -172,7 +158,7 @@ fn hold(server: &mut Host, now: &mut Instant, idle: usize) -> isize {
             left -= some;
             for _ in 0..3 {
                 other.send(*now, usize::MAX);
-                bytes += allocated(|| {
+                bytes += taken_by(|| {
                     server.take(*now, &mut other);
                 });
                 server.send(*now, usize::MAX);

@@ -3,38 +3,24 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::alloc::System;
 
 use netstack::application::CloseReason;
 use netstack::device::{Device as _, wire};
 use netstack::transmission::RxChecksum;
 use netstack::wire::EthernetAddress;
 use runtime::time::Instant;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::{PORT, Pair, SERVER, STRANGER, TestApp, TestStream};
 
-/// Counts the bytes that are allocated.
-struct Counting;
-
-static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it is; counting needs no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        ALLOCATED.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same as ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Bytes that are allocated now, by all threads.
+fn allocated() -> isize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated as isize - stats.bytes_deallocated as isize
+}
 
 const HALF_OPEN: u32 = 100_000;
 
@@ -101,7 +87,7 @@ fn a_hundred_thousand_half_open_connections_leave_the_others_served() {
     let to = pair.server.device.hardware_addr();
     // The first transfer's own may be about to end.
     let records = pair.server.app.records.len();
-    let before = ALLOCATED.load(Ordering::Relaxed);
+    let before = allocated();
     let mut answers = 0;
     let neighbours = (0..NEIGHBOURS).map(arp_request);
     for frame in neighbours.chain((0..HALF_OPEN).map(|number| syn(to, number))) {
@@ -111,7 +97,7 @@ fn a_hundred_thousand_half_open_connections_leave_the_others_served() {
             answers += 1;
         }
     }
-    let taken = ALLOCATED.load(Ordering::Relaxed) - before;
+    let taken = allocated() - before;
     assert!(
         answers >= NEIGHBOURS + HALF_OPEN && pair.server.stack.half_open() >= 1000,
         "{answers}: they did not come"

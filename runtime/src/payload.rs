@@ -77,6 +77,17 @@ pub fn truncate(pieces: &mut Pieces<'_>, len: usize) {
     }
 }
 
+/// Appends to `pieces` all that `each` shows to what it is given, and gives how many bytes that was.
+pub fn gather<'a>(pieces: &mut Pieces<'a>, each: impl FnOnce(&mut dyn FnMut(Piece<'a>) -> bool)) -> usize {
+    let mut given = 0;
+    each(&mut |piece| {
+        given += piece.bytes.len();
+        pieces.push(piece);
+        true
+    });
+    given
+}
+
 /// A stream of bytes that can be asked for any part not yet acknowledged, again and again.
 pub trait PayloadSource {
     /// Offset just past the last byte that is known to come; not all before it need be resident. Never

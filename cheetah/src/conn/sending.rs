@@ -1,7 +1,7 @@
 //! The bytes of the responses in the queue, as who sends them asks for them: by their offset, again until
 //! they are acknowledged.
 
-use runtime::payload::{PayloadSource, Piece, Pieces};
+use runtime::payload::{self, PayloadSource, Piece, Pieces};
 
 use super::Conn;
 use crate::body::Body;
@@ -55,13 +55,7 @@ impl PayloadSource for Conn {
     }
 
     fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
-        let mut given = 0;
-        self.for_each_piece(offset, len, |piece| {
-            given += piece.bytes.len();
-            out.push(piece);
-            true
-        });
-        given
+        payload::gather(out, |visit| self.for_each_piece(offset, len, visit))
     }
 
     fn acknowledged(&mut self, offset: u64) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use runtime::payload::{PayloadSource, Piece, Pieces};
+use runtime::payload::{self, PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 use slab::Slab;
 
@@ -654,13 +654,7 @@ impl PayloadSource for Http2 {
     }
 
     fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
-        let mut given = 0;
-        self.for_each_piece(offset, len, |piece| {
-            given += piece.bytes.len();
-            out.push(piece);
-            true
-        });
-        given
+        payload::gather(out, |visit| self.for_each_piece(offset, len, visit))
     }
 
     fn acknowledged(&mut self, offset: u64) {

@@ -74,6 +74,29 @@ pub fn open(bytes: Vec<u8>) -> Result<Image, fsstack::OpenError> {
     Image::from_bytes(bytes, &OpenOptions::default())
 }
 
+/// A change of a section's byte: which section, where in it, the value, and what of it is taken.
+pub type Change = (usize, prop::sample::Index, u8, usize);
+
+/// An image with changed metadata and valid checksums.
+pub fn with_changes(mut image: Vec<u8>, changes: Vec<Change>) -> Vec<u8> {
+    let mut superblock = open(image.clone()).unwrap().superblock().clone();
+    for (section, at, value, kind) in changes {
+        let section = superblock.sections[section];
+        if section.len == 0 {
+            continue;
+        }
+        let at = section.offset as usize + at.index(section.len as usize);
+        image[at] = match kind {
+            0 => value,
+            1 => 0xff,
+            2 => image[at].wrapping_add(1),
+            _ => image[at].wrapping_sub(1),
+        };
+    }
+    reseal_with(&mut image, &mut superblock);
+    image
+}
+
 /// Gives a forged image valid checksums again, those of pages of the metadata included: what an attacker
 /// would do.
 pub fn reseal_with(bytes: &mut [u8], superblock: &mut Superblock) {
