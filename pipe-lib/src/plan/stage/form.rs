@@ -1,6 +1,7 @@
 //! The form in which a loop over vectors keeps each state, from its class; a generator's
 //! [`Target`](crate::plan::target::Target) says which of them it has.
 
+use super::halves::Halves;
 use super::sums;
 use crate::analyse::gf2::Crc;
 use crate::analyse::{Class, Linear, Reduce, StateFacts, bounds};
@@ -112,6 +113,8 @@ pub(crate) struct LinearSystem {
     pub(crate) most: Vec<u64>,
     /// The states, by their indices in the stage.
     pub(crate) states: Vec<usize>,
+    /// How a word's halves are what is added to two states.
+    pub(crate) halves: Option<Halves>,
 }
 
 impl LinearSystem {
@@ -246,7 +249,8 @@ impl Chooser<'_> {
             most = operands.iter().map(|operand| bounds[operand.0 as usize]).collect();
         }
         let fits = modulus < MAX_MODULUS && most.iter().all(|most| *most <= MAX_NUMBER);
-        let system = LinearSystem { modulus, matrix, most, states };
+        let mut system = LinearSystem { modulus, matrix, most, states, halves: None };
+        system.halves = Halves::of(self.pipe, &system, &operands);
         if let Some(operand) = sums::operand(self.pipe, &system, &operands) {
             return Some(StateForm::IteratedSums(system, operand));
         }

@@ -6,6 +6,7 @@
 
 mod demand;
 mod form;
+mod halves;
 mod period;
 mod sums;
 
@@ -16,6 +17,7 @@ use crate::plan::target::{LaneOps, Target};
 pub(crate) use demand::{MAX_BYTE_ENTRIES, MAX_MULTIPLES, MAX_SUBTRACTIONS, MAX_SYSTEM, MAX_WIDE_ENTRIES};
 use form::Chooser;
 pub(crate) use form::{Addend, LinearSystem, MAX_NUMBER, NARROW_DEPTH, Running, Second, StateForm};
+pub(crate) use halves::Halves;
 pub(crate) use period::MAX_COMMON_PERIOD;
 use period::periods;
 pub(crate) use period::{OffsetBits, constants_of, offset_bits};

@@ -26,6 +26,7 @@
 
 use iced_x86::{Code, Register};
 
+use super::pair::{PairedLanes, times};
 use super::{LoopCarried, LoopPart, Traits, sums};
 use crate::analyse;
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
@@ -39,9 +40,9 @@ use crate::plan::stage::{LinearSystem, MAX_NUMBER};
 
 /// A vector of numbers, each no more than `most` (of no meaning where arithmetic wraps).
 #[derive(Clone, Copy)]
-struct BoundedLanes {
-    reg: VReg,
-    most: u64,
+pub(super) struct BoundedLanes {
+    pub(super) reg: VReg,
+    pub(super) most: u64,
 }
 
 /// A factor, the same or another one in each lane.
@@ -65,6 +66,8 @@ pub(super) struct LinearLanes {
     lane: Lane,
     /// For each copy and state, a register for each of these vectors.
     acc: Vec<Vec<Vec<VReg>>>,
+    /// The copies of the unrolled loop, if both states are in one register there.
+    paired: Option<PairedLanes>,
     /// What the remainder contributes, one a state; zero before it.
     remainder: Vec<VReg>,
     /// Where the states are, from the start of the states.
@@ -86,27 +89,32 @@ impl LinearLanes {
         let parts = lane.bytes() / word.bytes();
         let side = offsets.len();
         let mut pinned = |count: usize| (0..count).map(|_| b.pinned_vector()).collect::<Vec<VReg>>();
+        let halves = system.halves.filter(|_| copies >= side);
+        let single = if halves.is_some() { 1 } else { copies };
         let acc: Vec<Vec<Vec<VReg>>> =
-            (0..copies).map(|_| (0..side).map(|_| pinned(parts)).collect()).collect();
-        // What is left comes when the copies have been merged: the second one's registers are free then.
-        let remainder = match acc.get(1) {
-            Some(second) => second.iter().map(|parts| parts[0]).collect(),
-            None => pinned(side),
+            (0..single).map(|_| (0..side).map(|_| pinned(parts)).collect()).collect();
+        let paired = halves.map(|halves| PairedLanes { halves, acc: pinned(copies) });
+        // What is left comes when the copies have been merged: registers of theirs are free then.
+        let remainder = match (&paired, acc.get(1)) {
+            (Some(paired), _) => paired.acc[..side].to_vec(),
+            (None, Some(second)) => second.iter().map(|parts| parts[0]).collect(),
+            (None, None) => pinned(side),
         };
         let zero = b.splat(Lane::B, 0);
         acc[0].iter().flatten().chain(&remainder).for_each(|reg| b.assign(*reg, zero));
         let round = Round::of(pipe.tail, word.bytes());
         let (system, operands) = (system.clone(), operands.to_vec());
-        let linear = LinearLanes { system, operands, ty, round, word, lane, acc, remainder, offsets };
-        linear.import(b, 0, None);
+        let linear = LinearLanes { system, operands, ty, round, word, lane, acc, paired, remainder, offsets };
+        let imported = linear.imported(b, None);
+        linear.take_in(b, 0, &imported);
         linear
     }
 
-    /// The states, times a factor, in the last lane of a copy's registers, zeros in the others.
-    fn import(&self, b: &mut Builder, copy: usize, factor: Option<VReg>) {
-        for (state, &offset) in self.offsets.iter().enumerate() {
-            let loaded = b.load_broadcast(self.lane, at(STATES, offset));
-            let lanes = b.vector_bytes() / self.lane.bytes();
+    /// The imported states, times a factor, in the last lane of a vector each, and zeros in the others.
+    fn imported(&self, b: &mut Builder, factor: Option<VReg>) -> Vec<VReg> {
+        let lanes = b.vector_bytes() / self.lane.bytes();
+        let import = |offset: &i32| {
+            let loaded = b.load_broadcast(self.lane, at(STATES, *offset));
             let last = b.lanes_of(self.lane, |i| if i as usize + 1 == lanes { self.lane.mask() } else { 0 });
             let mut value = b.and(loaded, last);
             if self.system.modulus != 0 {
@@ -121,11 +129,19 @@ impl LinearLanes {
                 }
                 value = self.reduced(b, sum).reg;
             }
-            if let Some(factor) = factor {
-                value = b.mul(self.lane, value, factor);
+            match factor {
+                Some(factor) => b.mul(self.lane, value, factor),
+                None => value,
             }
-            if let Some(last) = self.acc[copy][state].last() {
-                b.assign(*last, value);
+        };
+        self.offsets.iter().map(import).collect()
+    }
+
+    /// What was imported comes before the copy's words.
+    fn take_in(&self, b: &mut Builder, copy: usize, imported: &[VReg]) {
+        for (parts, value) in self.acc[copy].iter().zip(imported) {
+            if let Some(last) = parts.last() {
+                b.assign(*last, *value);
             }
         }
     }
@@ -221,6 +237,35 @@ impl LinearLanes {
         let entry = b.table(table);
         b.lea_pool(Register::R9, entry);
         Some((modulus != 0).then_some((numbers.len() * bytes) as i32))
+    }
+
+    /// The states of all copies together, a register each.
+    fn merge_paired(&self, b: &mut Builder, paired: &PairedLanes) {
+        let (words, copies) = (self.words(b), paired.acc.len());
+        let numbers: Vec<[BoundedLanes; 2]> = (0..copies).map(|copy| paired.numbers(b, copy)).collect();
+        let merged = [0, 1].map(|row| {
+            let mut sum: Option<BoundedLanes> = None;
+            for (copy, numbers) in numbers.iter().enumerate() {
+                let power = self.power(words * (copies - 1 - copy));
+                let matrix = paired.halves.matrix.map(u64::from);
+                let matrix = times(self.ty, &power, &matrix);
+                let moved = self.product(b, &self.splats(&matrix, row), numbers);
+                sum = match (sum, moved) {
+                    (Some(sum), Some(moved)) => Some(self.sum(b, sum, moved)),
+                    (sum, moved) => sum.or(moved),
+                };
+            }
+            sum
+        });
+        let zero = b.splat(Lane::B, 0);
+        let merged = merged.map(|sum| sum.unwrap_or(BoundedLanes { reg: zero, most: 0 }));
+        self.stored(b, &self.acc[0], 0, &merged);
+        self.clear_remainder(b);
+    }
+
+    fn clear_remainder(&self, b: &mut Builder) {
+        let zero = b.splat(Lane::B, 0);
+        self.remainder.iter().for_each(|reg| b.assign(*reg, zero));
     }
 
     fn side(&self) -> usize {
@@ -383,6 +428,19 @@ impl LoopCarried for LinearLanes {
 
     /// It is the last copy that takes in what was imported.
     fn begin_unrolled(&self, b: &mut Builder) {
+        if let Some(paired) = &self.paired {
+            let imported = self.imported(b, None);
+            let numbers: Vec<BoundedLanes> =
+                imported.iter().map(|reg| BoundedLanes { reg: *reg, most: 0 }).collect();
+            let into = paired.halves.inverse().map(u64::from);
+            let zero = b.splat(Lane::B, 0);
+            let [low, high] = [0, 1].map(|row| {
+                let sum = self.product(b, &self.splats(&into, row), &numbers);
+                sum.map_or(zero, |sum| sum.reg)
+            });
+            paired.begin(b, low, high);
+            return;
+        }
         let last = self.acc.len() - 1;
         if last == 0 {
             return;
@@ -397,10 +455,17 @@ impl LoopCarried for LinearLanes {
             b.lea_pool(Register::R9, factors);
             factor = Some(b.load_broadcast(self.lane, indexed(Register::R9, Register::RAX, 8, 0)));
         }
-        self.import(b, last, factor);
+        let imported = self.imported(b, factor);
+        self.take_in(b, last, &imported);
     }
 
     fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
+        if let (Some(paired), LoopPart::Whole { copy, distance: 2.. }) = (&self.paired, part) {
+            let words = body.int(paired.halves.word)?[0];
+            let matrix = self.power(self.words(body.b) * paired.acc.len());
+            paired.add(body.b, copy, &matrix, words);
+            return body.b.check_size();
+        }
         // Where arithmetic wraps, so do the bits above those that count.
         let wraps = self.system.modulus == 0;
         let words = |value: &Value| if wraps { body.low_bits(*value) } else { body.int(*value) };
@@ -417,6 +482,10 @@ impl LoopCarried for LinearLanes {
     }
 
     fn merge_copies(&self, b: &mut Builder) {
+        if let Some(paired) = &self.paired {
+            self.merge_paired(b, paired);
+            return;
+        }
         let (words, copies) = (self.words(b), self.acc.len());
         for part in 0..self.parts() {
             let mut sums = self.loaded(&self.acc[copies - 1], part);
@@ -431,8 +500,7 @@ impl LoopCarried for LinearLanes {
             self.stored(b, &self.acc[0], part, &sums);
         }
         if copies > 1 {
-            let zero = b.splat(Lane::B, 0);
-            self.remainder.iter().for_each(|reg| b.assign(*reg, zero));
+            self.clear_remainder(b);
         }
     }
 
@@ -487,6 +555,10 @@ impl LoopCarried for LinearLanes {
     }
 
     fn description(&self) -> String {
+        if let Some(paired) = &self.paired {
+            let registers = paired.acc.len();
+            return format!("2 in the halves of each lane, the imported in the last, {registers} registers");
+        }
         let registers: usize = self.acc.iter().flatten().map(Vec::len).sum();
         let bits = self.lane.bits();
         match self.side() {

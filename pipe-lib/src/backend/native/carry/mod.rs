@@ -24,6 +24,7 @@ pub(super) mod induction;
 pub(super) mod iterated_sums;
 pub(super) mod lagged;
 pub(super) mod linear;
+mod pair;
 pub(super) mod reduction;
 mod scan;
 pub(super) mod sums;

@@ -4,7 +4,7 @@ use super::{Carried, FunctionFrame};
 use crate::backend::native::carry::LoopCarried;
 use crate::ir::{Op, Ty, Value};
 use crate::outline::{bytes, heading, operation};
-use crate::plan::stage::{Addend, StateForm, VectorStage};
+use crate::plan::stage::{Addend, LinearSystem, StateForm, VectorStage};
 use crate::plan::wide::WidePlan;
 use std::fmt;
 
@@ -320,6 +320,17 @@ impl StageParts<'_> {
                 let both = second.and_then(|second| names.get(self.first_state + second.state.0 as usize));
                 let and = both.map_or(String::new(), |second| format!(" and, times its weight, to {second}"));
                 heading(f, "", format_args!("  {} to {name}{and}", show(*word)))
+            }
+            StateForm::Linear(LinearSystem { matrix, halves: Some(halves), .. }, _) if unroll > 1 => {
+                let words = unroll * vector_bytes / pipe.word_bytes();
+                let (word, of) = (show(halves.word), halves.matrix);
+                heading(
+                    f,
+                    "",
+                    format_args!(
+                        "  {name}: {of:?} times what takes the halves of {word} and is multiplied as by {matrix:?}^{words}"
+                    ),
+                )
             }
             StateForm::Linear(system, values) => {
                 let words = unroll * vector_bytes / pipe.word_bytes();

@@ -120,3 +120,52 @@ fn systems_of_states() {
     }
     taken.demand(28, 8);
 }
+
+/// States of which the word's halves, in any combination, are what is added: side by side in a lane where
+/// the combination can be undone.
+#[test]
+fn systems_of_halves() {
+    let mut random = Random::new(23);
+    let mut taken = Taken::new();
+    let mut paired = 0;
+    for round in 0..24 {
+        let number = |random: &mut Random| {
+            let any = random.number() & Ty::U32.mask();
+            random.pick(&[0, 1, 1, 2, 3, 0xffff_ffff, any])
+        };
+        let [mut matrix, mut of_halves] = [(); 2].map(|()| [(); 4].map(|()| number(&mut random)));
+        // Each state depends on the other.
+        (matrix[1], matrix[2]) = (matrix[1].max(1), matrix[2].max(1));
+        of_halves[3] |= u64::from(round % 3 > 0);
+        let ty = Ty::U32;
+        let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+        let (from, to) = (gauge(&mut random, Ty::U64), gauge(&mut random, Ty::U64));
+        let mut pipe = pipe(from, to, tail, vec![state(ty), state(ty)]);
+        let body = &mut pipe.body;
+        let input = body.push(Op::In, Ty::U64);
+        let count = body.push(Op::Const(32), Ty::U64);
+        let upper = body.push(Op::Binary(BinaryOp::Shr, input, count), Ty::U64);
+        let halves = [input, upper].map(|half| body.push(Op::Convert(ConvertOp::Trunc, half), ty));
+        let olds = [0, 1].map(|at| body.push(Op::State(StateId(at)), ty));
+        for row in 0..2 {
+            let mut sum = body.push(Op::Const(0), ty);
+            let terms = olds.into_iter().zip(&matrix[2 * row..]);
+            for (value, factor) in terms.chain(halves.into_iter().zip(&of_halves[2 * row..])) {
+                let factor = body.push(Op::Const(*factor), ty);
+                let product = body.push(Op::Binary(BinaryOp::Mul, value, factor), ty);
+                sum = body.push(Op::Binary(BinaryOp::Add, sum, product), ty);
+            }
+            pipe.next.push(sum);
+        }
+        let stage = Analysed::new(pipe.clone().into());
+        let plan = VectorStage::of(&stage, crate::plan::target::LaneOps::All).unwrap();
+        let StateForm::Linear(system, _) = &plan.forms[0] else { panic!("{:?}: {pipe:#?}", plan.forms) };
+        let [a, b, c, d] = of_halves;
+        let can_be_undone = a.wrapping_mul(d).wrapping_sub(b.wrapping_mul(c)) & 1 == 1;
+        assert_eq!(system.halves.is_some(), can_be_undone, "{pipe:#?}");
+        paired += usize::from(can_be_undone);
+        take_if_it_fits(&pipe, &mut random, &mut taken);
+    }
+    assert!((8..24).contains(&paired), "{paired}");
+    taken.demand(24, 24);
+}
