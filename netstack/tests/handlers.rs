@@ -242,6 +242,52 @@ fn handlers_in_one_program_are_asked_in_turn() {
     assert!(asked[0] == 2000 && asked[1] == 2000 && asked[2] < 2000, "{asked:?}");
 }
 
+/// The program before AF_XDP sockets, which takes frames in pieces, sees of short ones and of long ones what
+/// the stack sees.
+#[test]
+fn frames_in_pieces_are_judged_by_their_first_bytes() {
+    let list: Vec<NamedHandler> = ["count_prefix(prefix = 0x0a090000)", "closed_ports"]
+        .into_iter()
+        .map(|text| load(text, &BINDINGS).unwrap())
+        .collect();
+    let filter = match XdpFilter::to_sockets(Ipv4Addr::from_bits(ADDR), None, &list, 1) {
+        Ok(filter) => filter,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    if !filter.takes_pieces() {
+        return eprintln!("skipped: this kernel has no programs for frames in pieces");
+    }
+    let mut all = vec![load("ours", &BINDINGS).unwrap()];
+    all.extend(list);
+    let mut handlers = Handlers::new(&all);
+    let mut rng = Rng(11);
+    for i in 0..4000 {
+        let mut frame = frame(&mut rng);
+        match i % 4 {
+            0 => frame.truncate(14 + i / 4 % 120),
+            1 => frame.resize(9014 + i / 4 % 3000, 7),
+            _ => {}
+        }
+        frame.resize(frame.len().max(14), 0);
+        // Nobody's socket is in the map, so what passes all is the kernel's.
+        let ours = match handlers.arrived(&frame) {
+            Verdict::Pass => Verdict::Kernel,
+            verdict => verdict,
+        };
+        assert_eq!(filter.test(&frame, 1).unwrap().0, ours, "{frame:02x?}");
+    }
+    let counted: Vec<_> = handlers.stats().map(|stats| (stats.verdicts, stats.counters.clone())).collect();
+    let kernels = filter.stats().unwrap();
+    assert_eq!(
+        kernels.into_iter().map(|stats| (stats.verdicts, stats.counters)).collect::<Vec<_>>(),
+        counted
+    );
+    assert!(counted.iter().all(|(verdicts, _)| verdicts.iter().sum::<u64>() > 500), "{counted:?}");
+    let answering = [load("echo", &BINDINGS).unwrap()];
+    let filter = XdpFilter::to_sockets(Ipv4Addr::from_bits(ADDR), None, &answering, 1).unwrap();
+    assert!(!filter.takes_pieces());
+}
+
 #[test]
 fn what_ebpf_does_not_have_is_refused_by_name() {
     for (statement, what) in [

@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
@@ -308,16 +308,8 @@ fn rings(offload: bool) {
 /// The same over AF_XDP, with the program in the driver and behind it. Only what is for our address comes to
 /// us, the kernel keeps the rest; and all of it once the device is gone.
 fn xdp(hook: XdpHook, queues: u32) {
-    link::create_veth("kern0", "user0").expect("veth");
+    link::create_veth_with_queues("kern0", "user0", queues).expect("veth");
     link::set_tx_offload("kern0", false).expect("ethtool");
-    if queues > 1 {
-        let count = queues.to_string();
-        let set = |name| Command::new("ethtool").args(["-L", name, "rx", &count, "tx", &count]).status();
-        if !["kern0", "user0"].into_iter().all(|name| set(name).is_ok_and(|status| status.success())) {
-            println!("kernel: AF_XDP by several queues skipped, no ethtool here");
-            return link::delete("kern0").expect("delete");
-        }
-    }
     assert_eq!(link::receive_queues("user0").expect("ethtool"), queues);
     link::add_address("kern0", KERNEL, 24).expect("address");
     link::set_up("kern0").expect("up");

@@ -321,6 +321,13 @@ fn open_interface(
                 xdp.queues(),
                 if xdp.queues() == 1 { "" } else { "s" },
             );
+            if xdp.is_cut_short() {
+                tracing::warn!(
+                    "{name}: packets have {} bytes, fewer than the interface's: frames of several buffers take \
+                     Linux 6.6, and no handler that answers",
+                    xdp.mtu()
+                );
+            }
             Ok(OpenDevice { device: Box::new(xdp), name: name.clone(), filter: Some(filter) })
         }
         Interface::Packet { name } => {

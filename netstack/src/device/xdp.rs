@@ -5,6 +5,10 @@
 //! Frames to send are built in the memory that the kernel or the driver reads, payload copied and summed in
 //! one engine run; a burst of them is one system call. Frames that arrive are looked at where they were put.
 //!
+//! A frame that one chunk of that memory does not hold takes several, where the kernel knows such frames: so
+//! packets have the interface's MTU. Those to send are written in one visit all the same; those that arrive
+//! are put together.
+//!
 //! There are no offloads: frames are those of the wire, and checksums are ours. A *peer* on this machine (the
 //! far end of a veth pair) must finish its own: nothing tells here that a sum is the pseudo-header's only, as
 //! in [`super::packet`]. The kernel must not own our address, for it never hears of our connections.
@@ -23,18 +27,18 @@ use super::frame::FrameBuilder;
 use super::{Device, Received, Stats, TransmitError};
 use crate::handler::xdp::{XdpFilter, XdpHook};
 use crate::sys::link;
-use crate::sys::xsk::{MAX_FRAME_LEN, XskSocket};
+use crate::sys::xsk::{CHUNK_LEN, MAX_SINGLE_LEN, XskOptions, XskSocket};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ethernet};
 
-/// Frames to receive into, of all queues together: 20 ms of a flood of 200,000 a second.
-const RX_FRAMES: usize = 4096;
+/// Chunks to receive into, of all queues together: 20 ms of a flood of 200,000 small frames a second.
+const RX_CHUNKS: usize = 4096;
 
-/// Frames to receive into, of one queue at least.
-const RX_FRAMES_OF_QUEUE: usize = 256;
+/// Chunks to receive into, of one queue at least.
+const RX_CHUNKS_OF_QUEUE: usize = 256;
 
-/// Frames to send from: several bursts. All are sent by the first queue.
-const TX_FRAMES: usize = 2048;
+/// Chunks to send from: several bursts, of jumbo frames too. All are sent by the first queue.
+const TX_CHUNKS: usize = 2048;
 
 /// Frames of a burst, beyond which it is sent in parts.
 const BURST: usize = 256;
@@ -53,6 +57,7 @@ pub struct XdpDevice {
     set: Option<OwnedFd>,
     name: String,
     mtu: u16,
+    interface_mtu: u32,
     hardware_addr: EthernetAddress,
     builder: FrameBuilder,
     zero_copy: bool,
@@ -97,23 +102,41 @@ impl XdpDevice {
             let text = format!("{name} has {} queues only: give no more --workers", sockets.queues());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let received = (RX_FRAMES / sockets.queues() as usize).max(RX_FRAMES_OF_QUEUE);
-        let mut queues = Vec::new();
+        let received = (RX_CHUNKS / sockets.queues() as usize).max(RX_CHUNKS_OF_QUEUE);
+        // Where frames are copied anyway, also for those that the kernel has put together from several. A
+        // driver may take frames where they lie, but not in pieces: that is not given up for nothing.
+        let longest = interface.mtu.min(u16::MAX.into()) as usize + ethernet::HEADER_LEN;
+        let mut several = (copy || (filter.takes_pieces() && longest > MAX_SINGLE_LEN)).then_some(longest);
+        let mut queues: Vec<XskSocket> = Vec::new();
         for queue in (0..sockets.queues()).skip(index).step_by(parts) {
-            let sent = if queues.is_empty() { TX_FRAMES } else { 1 };
-            let socket = XskSocket::open(interface.index, queue, [received, sent], copy)?;
+            let is_first = queues.is_empty();
+            let chunks = several.map_or(1, |longest| longest.div_ceil(CHUNK_LEN));
+            let sent = if is_first { TX_CHUNKS } else { chunks };
+            let options = XskOptions { received, sent, copy, several };
+            let mut socket = XskSocket::open(interface.index, queue, options);
+            let is_refused =
+                |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP));
+            if is_first && several.is_some() && socket.as_ref().is_err_and(is_refused) {
+                several = None;
+                socket = XskSocket::open(interface.index, queue, XskOptions { several, ..options });
+            }
+            let socket = socket?;
             sockets.insert(queue, socket.as_fd())?;
             queues.push(socket);
         }
         let set = if queues.len() > 1 { Some(set_of(&queues)?) } else { None };
         let zero_copy = queues.first().map(XskSocket::is_zero_copy).transpose()?.unwrap_or(false);
-        let longest = (MAX_FRAME_LEN - ethernet::HEADER_LEN) as u32;
+        let mtu = match several {
+            Some(longest) => longest - ethernet::HEADER_LEN,
+            None => longest.min(MAX_SINGLE_LEN) - ethernet::HEADER_LEN,
+        };
         Ok(XdpDevice {
             queues,
             last: 0,
             set,
             name: name.to_owned(),
-            mtu: interface.mtu.min(longest) as u16,
+            mtu: mtu as u16,
+            interface_mtu: interface.mtu,
             hardware_addr,
             builder: FrameBuilder::fused()?,
             zero_copy,
@@ -138,6 +161,12 @@ impl XdpDevice {
     /// Whether the driver takes frames where they lie; else the kernel copies each once more.
     pub fn is_zero_copy(&self) -> bool {
         self.zero_copy
+    }
+
+    /// Whether packets are shorter than the interface's, since the kernel or the driver knows no frames of
+    /// several chunks.
+    pub fn is_cut_short(&self) -> bool {
+        u32::from(self.mtu) < self.interface_mtu.min(u16::MAX.into())
     }
 
     /// Queues that frames arrive by.

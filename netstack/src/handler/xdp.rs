@@ -53,6 +53,8 @@ pub struct XdpFilter {
     code: XdpCode,
     map: CounterMap,
     sockets: Option<SocketMap>,
+    /// A driver may give it frames in pieces.
+    pieces: bool,
     /// Some handler answers.
     answers: bool,
     empty: Vec<HandlerStats>,
@@ -92,18 +94,29 @@ impl XdpFilter {
 
     fn with(list: &[NamedHandler], sockets: Option<SocketMap>) -> Result<XdpFilter, XdpError> {
         let handlers: Vec<&Handler> = list.iter().map(|named| &named.handler).collect();
-        let program = match &sockets {
-            None => XdpProgram::new(&handlers),
-            Some(_) => XdpProgram::to_sockets(&handlers),
-        };
-        let program = program.map_err(XdpError::Handler)?;
-        let map = CounterMap::new(program.map_bytes() / 8).map_err(XdpError::Kernel)?;
-        let sockets_at = sockets.as_ref().map_or(0, SocketMap::descriptor);
-        let code = program.with_maps(map.descriptor(), sockets_at);
-        let code = XdpCode::load(&code).map_err(XdpError::Kernel)?;
-        let empty = list.iter().map(HandlerStats::new).collect();
         let answers = handlers.iter().any(|handler| handler.answers());
-        Ok(XdpFilter { code, map, sockets, answers, empty, link: None })
+        let Some(sockets) = sockets else {
+            let program = XdpProgram::new(&handlers).map_err(XdpError::Handler)?;
+            let (code, map) = loaded(&program, 0, XdpCode::load).map_err(XdpError::Kernel)?;
+            return Ok(XdpFilter::of(list, code, map, answers));
+        };
+        let load = |pieces: bool| {
+            let program = XdpProgram::to_sockets(&handlers, pieces).map_err(XdpError::Handler)?;
+            let code = if pieces { XdpCode::load_for_pieces } else { XdpCode::load };
+            loaded(&program, sockets.descriptor(), code).map_err(XdpError::Kernel)
+        };
+        let (pieces, loading) = match load(!answers) {
+            // An older kernel knows no such programs; if it was something else, it is met again.
+            Err(XdpError::Kernel(error)) if !answers && is_refusal(&error) => (false, load(false)),
+            loading => (!answers, loading),
+        };
+        let (code, map) = loading?;
+        Ok(XdpFilter { sockets: Some(sockets), pieces, ..XdpFilter::of(list, code, map, answers) })
+    }
+
+    fn of(list: &[NamedHandler], code: XdpCode, map: CounterMap, answers: bool) -> XdpFilter {
+        let empty = list.iter().map(HandlerStats::new).collect();
+        XdpFilter { code, map, sockets: None, pieces: false, answers, empty, link: None }
     }
 
     /// Lets the interface's frames through the program, for as long as this lives, in the kernel's generic
@@ -154,6 +167,11 @@ impl XdpFilter {
         self.sockets.as_ref()
     }
 
+    /// Whether a driver may give it frames in pieces. (Behind the driver the kernel makes one of them.)
+    pub fn takes_pieces(&self) -> bool {
+        self.pieces
+    }
+
     /// What each has counted.
     ///
     /// # Errors
@@ -199,4 +217,19 @@ impl XdpFilter {
             _ => Err(io::Error::other(format!("the program gave action {action}"))),
         }
     }
+}
+
+/// The verifier, or the call itself, does not take the program.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+}
+
+/// A program in the kernel, with its counters.
+fn loaded(
+    program: &XdpProgram,
+    sockets: i32,
+    load: impl FnOnce(&[u8]) -> io::Result<XdpCode>,
+) -> io::Result<(XdpCode, CounterMap)> {
+    let map = CounterMap::new(program.map_bytes() / 8)?;
+    Ok((load(&program.with_maps(map.descriptor(), sockets))?, map))
 }

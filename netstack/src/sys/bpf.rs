@@ -21,6 +21,7 @@ const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
 const ATTACH_TYPE_TCX_INGRESS: u32 = 46;
+const XDP_HAS_FRAGS: u32 = 1 << 5;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
@@ -172,7 +173,15 @@ impl XdpCode {
     /// Needs `CAP_BPF` and `CAP_NET_ADMIN`; [`io::ErrorKind::InvalidData`] with the end of what the verifier
     /// says, if it refuses.
     pub fn load(code: &[u8]) -> io::Result<XdpCode> {
-        Ok(XdpCode { descriptor: load(code, PROG_TYPE_XDP, ATTACH_TYPE_XDP)? })
+        Ok(XdpCode { descriptor: load(code, PROG_TYPE_XDP, ATTACH_TYPE_XDP, 0)? })
+    }
+
+    /// The same, of a program that knows of frames in pieces, of which it sees the first.
+    ///
+    /// # Errors
+    /// As of [`XdpCode::load`]; `EINVAL` of kernels before 5.18.
+    pub fn load_for_pieces(code: &[u8]) -> io::Result<XdpCode> {
+        Ok(XdpCode { descriptor: load(code, PROG_TYPE_XDP, ATTACH_TYPE_XDP, XDP_HAS_FRAGS)? })
     }
 
     /// Runs the program on a frame of 14 bytes or more, as if it had arrived `repeat` times, on a copy: the
@@ -237,7 +246,7 @@ impl IngressCode {
     /// As of [`XdpCode::load`].
     pub fn load(code: &[u8]) -> io::Result<IngressCode> {
         // Older kernels have the type of programs, and no name for this hook.
-        Ok(IngressCode { descriptor: load(code, PROG_TYPE_SCHED_CLS, 0)? })
+        Ok(IngressCode { descriptor: load(code, PROG_TYPE_SCHED_CLS, 0, 0)? })
     }
 
     /// What the program says of a frame of 14 bytes or more.
@@ -292,12 +301,14 @@ fn run(program: &OwnedFd, frame: &[u8], repeat: u32, changed: &mut Vec<u8>) -> i
 
 /// A program that the verifier has taken; [`io::ErrorKind::InvalidData`] with the end of what it says, if
 /// not.
-fn load(code: &[u8], program_type: u32, attach_type: u32) -> io::Result<OwnedFd> {
-    match load_with(code, program_type, attach_type, &mut []) {
+fn load(code: &[u8], program_type: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
+    match load_with(code, program_type, attach_type, flags, &mut []) {
         // Once more, to be told why.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EINVAL)) => {
             let mut log = vec![0; LOG_BYTES];
-            let Err(error) = load_with(code, program_type, attach_type, &mut log) else { return Err(error) };
+            let Err(error) = load_with(code, program_type, attach_type, flags, &mut log) else {
+                return Err(error);
+            };
             let text = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default());
             let end: Vec<&str> = text.lines().rev().take(12).collect();
             let end: Vec<&str> = end.into_iter().rev().collect();
@@ -307,7 +318,13 @@ fn load(code: &[u8], program_type: u32, attach_type: u32) -> io::Result<OwnedFd>
     }
 }
 
-fn load_with(code: &[u8], program_type: u32, attach_type: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
+fn load_with(
+    code: &[u8],
+    program_type: u32,
+    attach_type: u32,
+    flags: u32,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
     let license = CString::new("MIT OR Apache-2.0").unwrap_or_default();
     let log_pointer = if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 };
     let mut attributes = Attributes::default()
@@ -319,7 +336,7 @@ fn load_with(code: &[u8], program_type: u32, attach_type: u32, log: &mut [u8]) -
         .u32(log.len() as u32)
         .u64(log_pointer)
         .u32(0)
-        .u32(0)
+        .u32(flags)
         // The name, of 16 bytes.
         .u64(u64::from_ne_bytes(*b"cheetah\0"))
         .u64(0)

@@ -69,6 +69,8 @@ fn a_core_is_what_a_frame_is_steered_to() {
     }
     let refused = XdpProgram::new(&[&plain]).unwrap_err().to_string();
     assert!(refused.contains("run it in the stack"), "{refused}");
+    let refused = XdpProgram::to_sockets(&[&answering], true).unwrap_err().to_string();
+    assert!(refused.contains("frames in one piece"), "{refused}");
 }
 
 /// What the machine code makes of values at the edges, against the steps one by one.

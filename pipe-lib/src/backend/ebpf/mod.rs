@@ -25,6 +25,9 @@ const XDP_PASS: i32 = 2;
 /// The number of `bpf_xdp_load_bytes`.
 const XDP_LOAD_BYTES: i32 = 189;
 
+/// The number of `bpf_xdp_get_buff_len`.
+const XDP_FRAME_LEN: i32 = 188;
+
 /// The number of `bpf_redirect_map`.
 const REDIRECT_MAP: i32 = 51;
 
@@ -59,15 +62,26 @@ impl XdpProgram {
     /// If one takes what eBPF does not have: the message names it.
     pub fn new(handlers: &[&Handler]) -> Result<XdpProgram, HandlerError> {
         let number = BpfOperand::Immediate;
-        XdpProgram::ending(handlers, &[BpfInsn::Alu64(BpfAlu::Mov, R0, number(XDP_PASS)), BpfInsn::Exit])
+        XdpProgram::ending(
+            handlers,
+            false,
+            &[BpfInsn::Alu64(BpfAlu::Mov, R0, number(XDP_PASS)), BpfInsn::Exit],
+        )
     }
 
     /// The same, but what all of them pass goes to an AF_XDP socket: that of the frame's queue in a map of
-    /// sockets, and where there is none to the kernel.
+    /// sockets, and where there is none to the kernel. With `pieces` it can be loaded as a program that takes
+    /// frames in pieces (`BPF_F_XDP_HAS_FRAGS`, Linux 5.18).
     ///
     /// # Errors
-    /// As of [`XdpProgram::new`].
-    pub fn to_sockets(handlers: &[&Handler]) -> Result<XdpProgram, HandlerError> {
+    /// As of [`XdpProgram::new`]; with `pieces` if a handler answers: the kernel gives such programs no room
+    /// behind a frame, and of one in pieces the length would be that of the first.
+    pub fn to_sockets(handlers: &[&Handler], pieces: bool) -> Result<XdpProgram, HandlerError> {
+        if pieces && handlers.iter().any(|handler| handler.answers()) {
+            return Err(HandlerError::new(
+                "what answers cannot take frames in pieces: load it for frames in one piece",
+            ));
+        }
         let redirect = [
             BpfInsn::Load(8, R1, FRAME, CONTEXT_AT),
             BpfInsn::Load(4, BpfRegister(2), R1, RX_QUEUE_INDEX_AT),
@@ -76,10 +90,10 @@ impl XdpProgram {
             BpfInsn::Call(REDIRECT_MAP),
             BpfInsn::Exit,
         ];
-        XdpProgram::ending(handlers, &redirect)
+        XdpProgram::ending(handlers, pieces, &redirect)
     }
 
-    fn ending(handlers: &[&Handler], end: &[BpfInsn]) -> Result<XdpProgram, HandlerError> {
+    fn ending(handlers: &[&Handler], pieces: bool, end: &[BpfInsn]) -> Result<XdpProgram, HandlerError> {
         if cfg!(target_endian = "big") {
             return Err(HandlerError::new(
                 "eBPF is made for little-endian machines only: run it in the stack",
@@ -88,7 +102,7 @@ impl XdpProgram {
         let mut code = vec![BpfInsn::Store(8, FRAME, CONTEXT_AT, R1)];
         let mut map_bytes = 0;
         for handler in handlers {
-            append(handler, map_bytes, &mut code)?;
+            append(handler, map_bytes, pieces, &mut code)?;
             map_bytes += 8 * (Verdict::ALL.len() + handler.counters().count());
         }
         code.extend(end);
@@ -140,7 +154,12 @@ impl XdpProgram {
 }
 
 /// A handler's code, whose counters begin at byte `map_at` of the map's value.
-fn append(handler: &Handler, map_at: usize, code: &mut Vec<BpfInsn>) -> Result<(), HandlerError> {
+fn append(
+    handler: &Handler,
+    map_at: usize,
+    pieces: bool,
+    code: &mut Vec<BpfInsn>,
+) -> Result<(), HandlerError> {
     if handler.steers() {
         return Err(HandlerError::new(
             "it steers to cores, which have their queues behind the program: run it in the stack",
@@ -152,7 +171,7 @@ fn append(handler: &Handler, map_at: usize, code: &mut Vec<BpfInsn>) -> Result<(
             "more values at once than the 512 bytes of eBPF's stack hold: cut the handler in two",
         )
     })?;
-    prefix(handler.prefix_bytes(), code);
+    prefix(handler.prefix_bytes(), pieces, code);
     let mut lowering = StepLowering { line, places: &places, code };
     for (index, step) in line.steps.iter().enumerate() {
         lowering.step(crate::ir::Value(index as u32), *step)?;
@@ -196,17 +215,30 @@ fn append(handler: &Handler, map_at: usize, code: &mut Vec<BpfInsn>) -> Result<(
 }
 
 /// Lets `DATA` point to `bytes` bytes: of the frame, if it has as many, else of a copy that zeros follow. One
-/// comparison bounds every load behind it.
-fn prefix(bytes: usize, code: &mut Vec<BpfInsn>) {
+/// comparison bounds every load behind it. Of frames in pieces, too, of which the first piece alone is in reach
+/// without asking.
+fn prefix(bytes: usize, pieces: bool, code: &mut Vec<BpfInsn>) {
     let register = BpfOperand::Register;
     let number = BpfOperand::Immediate;
     let padded_bytes = bytes.next_multiple_of(8) as i16;
     let mut copy = vec![BpfInsn::Alu64(BpfAlu::Mov, R0, number(0))];
     let at = |offset: i16| PADDED_AT + offset;
     copy.extend((0..padded_bytes).step_by(8).map(|offset| BpfInsn::Store(8, FRAME, at(offset), R0)));
+    if pieces {
+        copy.extend([
+            BpfInsn::Load(8, R1, FRAME, CONTEXT_AT),
+            BpfInsn::Call(XDP_FRAME_LEN),
+            BpfInsn::Alu64(BpfAlu::Mov, R4, register(R0)),
+            BpfInsn::Jump(BpfJump::Less, R4, number(bytes as i32), 1),
+            BpfInsn::Alu64(BpfAlu::Mov, R4, number(bytes as i32)),
+        ]);
+    } else {
+        copy.extend([
+            BpfInsn::Alu64(BpfAlu::Mov, R4, register(DATA_END)),
+            BpfInsn::Alu64(BpfAlu::Sub, R4, register(DATA)),
+        ]);
+    }
     copy.extend([
-        BpfInsn::Alu64(BpfAlu::Mov, R4, register(DATA_END)),
-        BpfInsn::Alu64(BpfAlu::Sub, R4, register(DATA)),
         BpfInsn::Alu64(BpfAlu::Mov, DATA, register(FRAME)),
         BpfInsn::Alu64(BpfAlu::Add, DATA, number(PADDED_AT.into())),
         // Neither happens: the kernel has no frames without bytes. The verifier does not know.
