@@ -1,8 +1,9 @@
 //! How an export is got from the final registers: in most pipes one of them, or its complement; in others a
 //! few instructions.
 
+use crate::analyse::rewrite::live;
 use crate::backend::interp;
-use crate::ir::{BinaryOp, Block, Inst, Op, Pipe, Table, UnaryOp, Value};
+use crate::ir::{BinaryOp, Block, Op, Pipe, Table, UnaryOp, Value};
 use crate::registers::{INLINE, Registers};
 
 /// The way to the value of one export.
@@ -40,7 +41,7 @@ impl ExportExpr {
         {
             return ExportExpr::Register { index, flip };
         }
-        let block = needed(&pipe.finish, value);
+        let (block, _) = live(&pipe.finish, &[value]);
         let looks_up = block.insts.iter().any(|inst| matches!(inst.op, Op::Lookup(..)));
         let tables = if looks_up { pipe.tables.clone() } else { Vec::new() };
         ExportExpr::Block(Box::new(ExportBlock {
@@ -75,11 +76,7 @@ fn flipped_state(block: &Block, value: Value) -> Option<(usize, u64)> {
             flipped_state(block, a).map(|(state, flip)| (state, flip ^ inst.ty.mask()))
         }
         Op::Binary(BinaryOp::Xor, a, b) => {
-            let constant = |value| match block.inst(value).op {
-                Op::Const(bits) => Some(bits),
-                _ => None,
-            };
-            let (a, bits) = match (constant(a), constant(b)) {
+            let (a, bits) = match (block.literal(a), block.literal(b)) {
                 (_, Some(bits)) => (a, bits),
                 (Some(bits), None) => (b, bits),
                 (None, None) => return None,
@@ -90,29 +87,9 @@ fn flipped_state(block: &Block, value: Value) -> Option<(usize, u64)> {
     }
 }
 
-/// The instructions that `value` depends on, in order; it is the last one.
-fn needed(block: &Block, value: Value) -> Block {
-    let mut is_needed = vec![false; value.0 as usize + 1];
-    is_needed[value.0 as usize] = true;
-    for index in (0..is_needed.len()).rev() {
-        if is_needed[index] {
-            block.insts[index].op.operands().for_each(|operand| is_needed[operand.0 as usize] = true);
-        }
-    }
-    let mut place = vec![Value(0); is_needed.len()];
-    let mut insts: Vec<Inst> = Vec::new();
-    for (index, inst) in
-        block.insts.iter().enumerate().take(is_needed.len()).filter(|(index, _)| is_needed[*index])
-    {
-        place[index] = Value(insts.len() as u32);
-        insts.push(Inst { op: inst.op.map_operands(|operand| place[operand.0 as usize]), ty: inst.ty });
-    }
-    Block { insts }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{ExportExpr, needed};
+    use super::{ExportExpr, live};
     use crate::ir::{BinaryOp, Block, Inst, Op, Ty, UnaryOp, Value};
     use crate::registers::{INLINE, Registers};
     use crate::{Backend, Library};
@@ -148,7 +125,7 @@ mod tests {
             inst(Op::Binary(BinaryOp::Add, Value(1), Value(1))),
             inst(Op::Const(7)),
         ];
-        let kept = needed(&Block { insts }, Value(3));
+        let (kept, _) = live(&Block { insts }, &[Value(3)]);
         assert_eq!(kept.insts, [inst(Op::Const(5)), inst(Op::Binary(BinaryOp::Add, Value(0), Value(0)))]);
     }
 

@@ -6,8 +6,7 @@
 
 use super::class::Class;
 use super::prove::analyse;
-use super::rewrite::evaluate;
-use crate::ir::{BinaryOp, Block, Op, Pipe, StateInit, Value};
+use crate::ir::{BinaryOp, Op, Pipe, StateInit, Value};
 use std::fmt;
 
 /// An attribute that a pipe declares.
@@ -223,23 +222,13 @@ impl Machine<'_> {
 
     /// One word: the states move on; the word written, if there is an `out`.
     fn step(&self, states: &mut [u64], word: u64, pos: u64) -> Option<u64> {
-        let body: &Block = &self.pipe.body;
-        let mut values: Vec<u64> = Vec::with_capacity(body.insts.len());
-        for (_, inst) in body.iter() {
-            let mut args = [0; 3];
-            let mut operand_ty = inst.ty;
-            for (slot, operand) in args.iter_mut().zip(inst.op.operands()) {
-                *slot = values[operand.0 as usize];
-                operand_ty = body.ty(operand);
-            }
-            values.push(match inst.op {
-                Op::In => word,
-                Op::Pos => pos,
-                Op::State(id) => states[id.0 as usize],
-                Op::Param(id) => self.params.get(id.0 as usize).copied().unwrap_or(0),
-                ref op => evaluate(op, inst.ty, operand_ty, args, &self.pipe.tables)?,
-            });
-        }
+        let values = self.pipe.body.evaluate(&self.pipe.tables, |leaf| match leaf {
+            Op::In => word,
+            Op::Pos => pos,
+            Op::State(id) => states[id.0 as usize],
+            Op::Param(id) => self.params.get(id.0 as usize).copied().unwrap_or(0),
+            _ => 0,
+        });
         let get = |value: Value| values[value.0 as usize];
         for (state, next) in states.iter_mut().zip(&self.pipe.next) {
             *state = get(*next);
@@ -257,11 +246,7 @@ struct Random {
 
 impl Random {
     fn new(pipe: &Pipe) -> Random {
-        let literal = |inst: &crate::ir::Inst| match inst.op {
-            Op::Const(value) => Some(value),
-            _ => None,
-        };
-        let literals = pipe.body.insts.iter().filter_map(literal).take(64).collect();
+        let literals = pipe.body.iter().filter_map(|(value, _)| pipe.body.literal(value)).take(64).collect();
         Random { seed: 0x9e37_79b9_7f4a_7c15, literals }
     }
 

@@ -8,7 +8,7 @@
 //!   type.
 
 use super::rewrite::Rewriter;
-use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, Table, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, Table, UnaryOp, Value};
 
 /// For each value of `block` a number that it never exceeds, with states no more than `states` says.
 pub(crate) fn most(block: &Block, tables: &[Table], states: &[u64]) -> Vec<u64> {
@@ -22,7 +22,7 @@ pub(super) fn extend(known: &mut Vec<u64>, block: &Block, tables: &[Table], stat
     for (value, inst) in block.iter().skip(known.len()) {
         let mask = inst.ty.mask();
         let most = |value: Value| known[value.0 as usize];
-        let literal = |value: Value| literal(block, value);
+        let literal = |value: Value| block.literal(value);
         let sum = |a: u64, b: u64| a.checked_add(b).filter(|sum| *sum <= mask).unwrap_or(mask);
         // All bits up to the highest one.
         let bits = |most: u64| u64::MAX.checked_shr(most.leading_zeros()).unwrap_or(0) & mask;
@@ -74,13 +74,6 @@ pub(super) fn extend(known: &mut Vec<u64>, block: &Block, tables: &[Table], stat
     }
 }
 
-fn literal(block: &Block, value: Value) -> Option<u64> {
-    match block.inst(value).op {
-        Op::Const(c) => Some(c),
-        _ => None,
-    }
-}
-
 /// The pipe's body in normal form, sums modulo `m` by their name; states are no more than `states` says.
 pub(super) fn normal_form(pipe: &Pipe, states: &[u64]) -> (Rewriter, Vec<Value>) {
     let mut rewriter = Rewriter::new(&pipe.tables);
@@ -116,7 +109,7 @@ fn simpler(rewriter: &mut Rewriter, bounds: &[u64], value: Value) -> Option<Valu
     let most = |value: Value| bounds[value.0 as usize];
     match inst.op {
         Op::Modular(ModOp::Addmod, t, zero, m)
-            if literal(block, zero) == Some(0) && literal(block, m)? != 0 =>
+            if block.literal(zero) == Some(0) && block.literal(m)? != 0 =>
         {
             let Op::Binary(BinaryOp::Add, a, b) = block.inst(t).op else { return None };
             let whole = most(a).checked_add(most(b)).is_some_and(|sum| sum <= inst.ty.mask());
@@ -124,21 +117,11 @@ fn simpler(rewriter: &mut Rewriter, bounds: &[u64], value: Value) -> Option<Valu
         }
         Op::Convert(ConvertOp::Trunc, wide) if inst.ty.is_integer() => {
             let Op::Modular(op, a, b, m) = block.inst(wide).op else { return None };
-            let m = literal(block, m).filter(|m| *m != 0 && *m <= inst.ty.mask())?;
-            let (a, b) = (narrow(rewriter, a, inst.ty)?, narrow(rewriter, b, inst.ty)?);
+            let m = block.literal(m).filter(|m| *m != 0 && *m <= inst.ty.mask())?;
+            let (a, b) = (rewriter.narrowed(a, inst.ty)?, rewriter.narrowed(b, inst.ty)?);
             let m = rewriter.constant(m, inst.ty);
             Some(rewriter.push(Op::Modular(op, a, b, m), inst.ty))
         }
-        _ => None,
-    }
-}
-
-/// The value of type `ty` that `value` extends.
-fn narrow(rewriter: &mut Rewriter, value: Value, ty: Ty) -> Option<Value> {
-    let block = rewriter.block();
-    match block.inst(value).op {
-        Op::Convert(ConvertOp::Zext, a) if block.ty(a).bits() <= ty.bits() => Some(rewriter.resize(a, ty)),
-        Op::Const(c) if c <= ty.mask() => Some(rewriter.constant(c, ty)),
         _ => None,
     }
 }

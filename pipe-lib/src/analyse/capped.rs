@@ -74,10 +74,7 @@ const MAX_WIDTHS: usize = 8;
 /// The numbers of bits that the literals of a body speak of, fewest first: what is compared, masked or
 /// shifted down to see whether the highest bit is set says which one that is.
 fn widths(body: &Block) -> impl Iterator<Item = u32> + use<> {
-    let literal = |value: Value| match body.inst(value).op {
-        Op::Const(number) => Some(number),
-        _ => None,
-    };
+    let literal = |value: Value| body.literal(value);
     let mut found = 0u64;
     for inst in &body.insts {
         match inst.op {

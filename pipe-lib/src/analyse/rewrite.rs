@@ -107,14 +107,7 @@ impl Rewriter {
 
     /// `value` with `state` at zero.
     pub(crate) fn at_zero(&mut self, value: Value, state: StateId) -> Value {
-        let mut needed = vec![false; value.0 as usize + 1];
-        needed[value.0 as usize] = true;
-        for at in (0..=value.0).rev() {
-            if needed[at as usize] {
-                let operands = self.block.inst(Value(at)).op.operands();
-                operands.for_each(|operand| needed[operand.0 as usize] = true);
-            }
-        }
+        let needed = self.block.needed([value]);
         let mut map: Vec<Value> = (0..=value.0).map(Value).collect();
         for at in (0..=value.0).filter(|at| needed[*at as usize]) {
             let inst = self.block.inst(Value(at));
@@ -131,7 +124,7 @@ impl Rewriter {
     /// Appends an operation unless its value is known already, in the simplest form that the rules find.
     pub(crate) fn push(&mut self, op: Op, ty: Ty) -> Value {
         let op = canonical(&self.block, op);
-        if let Some(value) = self.fold(&op, ty) {
+        if let Some(value) = self.fold(op, ty) {
             return self.constant(value, ty);
         }
         if let Some(value) = self.simplify(op, ty) {
@@ -152,20 +145,15 @@ impl Rewriter {
 
     /// The literal that `value` is, if it is one.
     pub(crate) fn as_const(&self, value: Value) -> Option<u64> {
-        match self.block.inst(value).op {
-            Op::Const(c) => Some(c),
-            _ => None,
-        }
+        self.block.literal(value)
     }
 
-    fn fold(&self, op: &Op, ty: Ty) -> Option<u64> {
-        let mut args = [0; 3];
-        let mut operand_ty = ty;
-        for (slot, operand) in args.iter_mut().zip(op.operands()) {
-            *slot = self.as_const(operand)?;
-            operand_ty = self.block.ty(operand);
+    fn fold(&self, op: Op, ty: Ty) -> Option<u64> {
+        if !op.operands().all(|operand| self.as_const(operand).is_some()) {
+            return None;
         }
-        evaluate(op, ty, operand_ty, args, &self.tables)
+        let number = |operand| self.as_const(operand).unwrap_or(0);
+        eval::apply(op, ty, &self.tables, |operand| self.block.ty(operand), number)
     }
 
     fn simplify(&mut self, op: Op, ty: Ty) -> Option<Value> {
@@ -345,7 +333,7 @@ impl Rewriter {
                 && self.as_const(count) == Some(u64::from(ty.bits()))
                 && self.block.ty(low).bits() == 2 * ty.bits()
                 && let Op::Binary(BinaryOp::Add, x, y) = self.block.inst(low).op
-                && let (Some(x), Some(y)) = (self.widened(x, ty), self.widened(y, ty))
+                && let (Some(x), Some(y)) = (self.narrowed(x, ty), self.narrowed(y, ty))
             {
                 return Some(self.push(Op::Binary(BinaryOp::Addc, x, y), ty));
             }
@@ -361,7 +349,7 @@ impl Rewriter {
     }
 
     /// The value of type `ty` that `value` extends by zeros.
-    fn widened(&mut self, value: Value, ty: Ty) -> Option<Value> {
+    pub(super) fn narrowed(&mut self, value: Value, ty: Ty) -> Option<Value> {
         match self.block.inst(value).op {
             Op::Convert(ConvertOp::Zext, x) if self.block.ty(x).bits() <= ty.bits() => {
                 Some(self.resize(x, ty))
@@ -374,15 +362,7 @@ impl Rewriter {
 
 /// A block reduced to what `roots` need, and the roots' new names.
 pub(crate) fn live(block: &Block, roots: &[Value]) -> (Block, Vec<Value>) {
-    let mut needed = vec![false; block.insts.len()];
-    for root in roots {
-        needed[root.0 as usize] = true;
-    }
-    for (value, inst) in block.iter().collect::<Vec<_>>().into_iter().rev() {
-        if needed[value.0 as usize] {
-            inst.op.operands().for_each(|operand| needed[operand.0 as usize] = true);
-        }
-    }
+    let needed = block.needed(roots.iter().copied());
     let mut map = vec![Value(u32::MAX); block.insts.len()];
     let mut out = Block::default();
     for (value, inst) in block.iter() {
@@ -391,35 +371,6 @@ pub(crate) fn live(block: &Block, roots: &[Value]) -> (Block, Vec<Value>) {
         }
     }
     (out, roots.iter().map(|root| map[root.0 as usize]).collect())
-}
-
-/// The result of `op` (of type `ty`) on known operands, the last plain one of which has type `operand_ty`.
-/// `None` for what is no function of operands (`in`, states, parameters, `pos`).
-pub(crate) fn evaluate(op: &Op, ty: Ty, operand_ty: Ty, args: [u64; 3], tables: &[Table]) -> Option<u64> {
-    let [a, b, c] = args;
-    Some(match *op {
-        Op::In | Op::State(_) | Op::Param(_) | Op::Pos => return None,
-        // No literal has so many bits.
-        Op::WideUnary(..) | Op::WideBinary(..) => return None,
-        Op::Const(value) => value,
-        Op::Unary(op, _) => eval::unary(op, ty, a),
-        Op::Binary(op, ..) => eval::binary(op, ty, a, b),
-        Op::Compare(op, ..) => eval::compare(op, operand_ty, a, b),
-        Op::Select { .. } => {
-            if a & 1 == 1 {
-                b
-            } else {
-                c
-            }
-        }
-        Op::Modular(op, ..) => eval::modular(op, ty, a, b, c),
-        Op::Convert(op, _) => eval::convert(op, operand_ty, ty, a),
-        Op::Lookup(table, _) => {
-            let values = &tables.get(table.0 as usize)?.values;
-            *values.get(a as usize & values.len().checked_sub(1)?)?
-        }
-        Op::Crc(op, ..) => eval::crc(op, operand_ty, a, b),
-    })
 }
 
 /// Whether `a op b = b op a`.

@@ -218,20 +218,9 @@ fn run_block<W: InterpNumber>(
             }
             Op::Pos => pos,
             Op::State(id) => states[id.0 as usize],
-            // Composing replaced parameters by constants, and `validate` has checked it.
-            Op::Param(_) => 0,
-            Op::Const(literal) => literal,
-            Op::Unary(op, a) => eval::unary(op, inst.ty, value(a)),
-            Op::Binary(op, a, b) => eval::binary(op, inst.ty, value(a), value(b)),
-            Op::Compare(op, a, b) => eval::compare(op, block.ty(a), value(a), value(b)),
-            Op::Select { cond, then, otherwise } => value(if value(cond) != 0 { then } else { otherwise }),
-            Op::Modular(op, a, b, m) => eval::modular(op, inst.ty, value(a), value(b), value(m)),
-            Op::Convert(op, a) => eval::convert(op, block.ty(a), inst.ty, value(a)),
-            Op::Lookup(table, index) => {
-                let table = &tables[table.0 as usize].values;
-                table[value(index) as usize & (table.len() - 1)]
-            }
-            Op::Crc(op, acc, data) => eval::crc(op, block.ty(data), value(acc), value(data)),
+            // What is left are parameters: composing replaced them by constants, and `validate` has checked
+            // it.
+            op => eval::apply(op, inst.ty, tables, |v| block.ty(v), value).unwrap_or(0),
         };
         values.push(W::from(result));
     }

@@ -5,7 +5,6 @@
 //! buffer, one word at a time, each instruction by [`crate::analyse::rewrite::evaluate`].
 
 use super::PassCode;
-use crate::analyse::rewrite::evaluate;
 use crate::ir::builder::PipeBuilder;
 use crate::ir::{
     BinaryOp, Block, CompareOp, ConvertOp, CrcOp, Endian, Gauge, ModOp, Op, Pipe, StateInit, Tail, Ty,
@@ -52,22 +51,12 @@ impl Xorshift {
 
 /// The values of all instructions of a block.
 fn values(block: &Block, pipe: &Pipe, states: &[u64], input: u64, pos: u64) -> Vec<u64> {
-    let mut values: Vec<u64> = Vec::with_capacity(block.insts.len());
-    for (_, inst) in block.iter() {
-        let mut args = [0; 3];
-        let mut operand_ty = inst.ty;
-        for (slot, operand) in args.iter_mut().zip(inst.op.operands()) {
-            *slot = values[operand.0 as usize];
-            operand_ty = block.ty(operand);
-        }
-        values.push(match inst.op {
-            Op::In => input,
-            Op::Pos => pos,
-            Op::State(state) => states[state.0 as usize],
-            op => evaluate(&op, inst.ty, operand_ty, args, &pipe.tables).unwrap(),
-        });
-    }
-    values
+    block.evaluate(&pipe.tables, |leaf| match leaf {
+        Op::In => input,
+        Op::Pos => pos,
+        Op::State(state) => states[state.0 as usize],
+        leaf => unreachable!("{leaf:?}"),
+    })
 }
 
 /// All stages over the whole of `data`, in place; the last `data.len() % word` bytes by each stage's tail

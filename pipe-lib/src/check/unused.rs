@@ -35,15 +35,9 @@ pub(super) fn unused_states(pipe: &Pipe, declared: &[Span], findings: &mut Findi
 
 /// Marks the states on which some values of a block depend.
 fn mark(block: &Block, roots: &[Value], live: &mut [bool]) {
-    let mut needed = vec![false; block.insts.len()];
-    roots.iter().for_each(|root| needed[root.0 as usize] = true);
-    for at in (0..block.insts.len()).rev() {
-        if needed[at] {
-            let op = &block.insts[at].op;
-            if let Op::State(state) = op {
-                live[state.0 as usize] = true;
-            }
-            op.operands().for_each(|operand| needed[operand.0 as usize] = true);
+    for (inst, needed) in block.insts.iter().zip(block.needed(roots.iter().copied())) {
+        if needed && let Op::State(state) = inst.op {
+            live[state.0 as usize] = true;
         }
     }
 }

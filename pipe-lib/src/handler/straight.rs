@@ -81,28 +81,11 @@ impl StraightLine {
     }
 }
 
-/// What an operation makes of numbers. Tables are not here: [`super::unroll`] refuses them.
+/// What an operation makes of numbers. There are no tables: [`super::unroll`] refuses them.
 fn compute(op: Op, ty: Ty, type_of: impl Fn(Value) -> Ty, value: impl Fn(Value) -> u64) -> u64 {
-    match op {
-        Op::Const(number) => number,
-        Op::Unary(op, a) => eval::unary(op, ty, value(a)),
-        Op::Binary(op, a, b) => eval::binary(op, ty, value(a), value(b)),
-        Op::Compare(op, a, b) => eval::compare(op, type_of(a), value(a), value(b)),
-        Op::Select { cond, then, otherwise } => value(if value(cond) == 1 { then } else { otherwise }),
-        Op::Modular(op, a, b, m) => eval::modular(op, ty, value(a), value(b), value(m)),
-        Op::Convert(op, a) => eval::convert(op, type_of(a), ty, value(a)),
-        Op::Crc(op, acc, x) => eval::crc(op, type_of(x), value(acc), value(x)),
-        Op::In
-        | Op::Pos
-        | Op::State(_)
-        | Op::Param(_)
-        | Op::Lookup(..)
-        | Op::WideUnary(..)
-        | Op::WideBinary(..) => {
-            debug_assert!(false, "{op:?} has no place in straight-line code");
-            0
-        }
-    }
+    let result = eval::apply(op, ty, &[], type_of, value);
+    debug_assert!(result.is_some(), "{op:?} has no place in straight-line code");
+    result.unwrap_or(0)
 }
 
 /// Makes straight-line code, every value once.
@@ -129,8 +112,7 @@ impl Numbering {
     pub(crate) fn compute(&mut self, op: Op, ty: Ty) -> Value {
         if !matches!(op, Op::Const(_)) && op.operands().all(|v| self.constant_of(v).is_some()) {
             let number = |v| self.constant_of(v).unwrap_or_default();
-            let folded = compute(op, ty, |v| self.ty(v), number);
-            return self.constant(folded, ty);
+            return self.constant(compute(op, ty, |v| self.ty(v), number), ty);
         }
         if let Some(same) = self.same_as(op, ty) {
             return same;

@@ -4,9 +4,39 @@
 //! Values are `u64`s masked to their type (`bool` is 0 or 1); so are the results. On 128 bits they are
 //! `u128`s.
 
-use super::op::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp, WideBinary, WideUnary};
+use super::op::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, Op, UnaryOp, Value, WideBinary, WideUnary};
+use super::pipe::Table;
 use super::types::Ty;
 use crate::wide;
+
+/// What `op`, with a result of type `ty`, makes of the numbers `value` of its operands. `None` for what is
+/// given from outside (`in`, states, parameters, `pos`) and for operations on 128 bits.
+#[inline]
+pub(crate) fn apply(
+    op: Op,
+    ty: Ty,
+    tables: &[Table],
+    type_of: impl Fn(Value) -> Ty,
+    value: impl Fn(Value) -> u64,
+) -> Option<u64> {
+    Some(match op {
+        Op::In | Op::State(_) | Op::Param(_) | Op::Pos | Op::WideUnary(..) | Op::WideBinary(..) => {
+            return None;
+        }
+        Op::Const(number) => number,
+        Op::Unary(op, a) => unary(op, ty, value(a)),
+        Op::Binary(op, a, b) => binary(op, ty, value(a), value(b)),
+        Op::Compare(op, a, b) => compare(op, type_of(a), value(a), value(b)),
+        Op::Select { cond, then, otherwise } => value(if value(cond) & 1 == 1 { then } else { otherwise }),
+        Op::Modular(op, a, b, m) => modular(op, ty, value(a), value(b), value(m)),
+        Op::Convert(op, a) => convert(op, type_of(a), ty, value(a)),
+        Op::Lookup(table, index) => {
+            let values = &tables.get(table.0 as usize)?.values;
+            *values.get(value(index) as usize & values.len().checked_sub(1)?)?
+        }
+        Op::Crc(op, acc, x) => crc(op, type_of(x), value(acc), value(x)),
+    })
+}
 
 /// `op d, a` of or to 128 bits, with a result of type `ty`.
 pub fn wide_unary(op: WideUnary, ty: Ty, a: u128) -> u128 {

@@ -1,5 +1,6 @@
 //! A pipe in IR: its gauges, registers and two straight-line blocks (one a word, one at the end).
 
+use super::eval;
 use super::op::{Inst, Op, StateId, Value};
 use super::types::{Gauge, Tail, Ty};
 use crate::digest::DigestKind;
@@ -76,6 +77,37 @@ impl Block {
     /// All instructions with their names, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Value, Inst)> + '_ {
         self.insts.iter().enumerate().map(|(i, inst)| (Value(i as u32), *inst))
+    }
+
+    /// The number that `value` is, if it is a literal.
+    pub(crate) fn literal(&self, value: Value) -> Option<u64> {
+        match self.inst(value).op {
+            Op::Const(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The numbers of all instructions, none of which may have 128 bits; `leaf` gives those that come from
+    /// outside.
+    pub(crate) fn evaluate(&self, tables: &[Table], leaf: impl Fn(Op) -> u64) -> Vec<u64> {
+        let mut values: Vec<u64> = Vec::with_capacity(self.insts.len());
+        for inst in &self.insts {
+            let known = eval::apply(inst.op, inst.ty, tables, |v| self.ty(v), |v| values[v.0 as usize]);
+            values.push(known.unwrap_or_else(|| leaf(inst.op)));
+        }
+        values
+    }
+
+    /// For each instruction, whether one of `roots` is computed from it.
+    pub(crate) fn needed(&self, roots: impl IntoIterator<Item = Value>) -> Vec<bool> {
+        let mut needed = vec![false; self.insts.len()];
+        roots.into_iter().for_each(|root| needed[root.0 as usize] = true);
+        for (at, inst) in self.insts.iter().enumerate().rev() {
+            if needed[at] {
+                inst.op.operands().for_each(|operand| needed[operand.0 as usize] = true);
+            }
+        }
+        needed
     }
 
     /// Whether `value` is computed from what `state` had before the word.

@@ -3,7 +3,6 @@
 
 use super::{Plan, scalar};
 use crate::analyse::Analysed;
-use crate::analyse::rewrite::evaluate;
 use crate::backend::testing::{Xorshift, gauge, initial, listing, oracle, random_pipe};
 use crate::features::Features;
 use crate::ir::{Op, Pipe, StateId, Tail};
@@ -13,21 +12,12 @@ use crate::{Backend, CompileOptions, Library, inspect};
 
 /// Runs a fused block as a code generator's function would.
 fn run(fused: &scalar::Fused, states: &mut [u64], t: u64, raw: u64, pos: u64) -> u64 {
-    let mut values: Vec<u64> = Vec::new();
-    for (_, inst) in fused.block.iter() {
-        let mut args = [0; 3];
-        let mut ty = inst.ty;
-        for (slot, operand) in args.iter_mut().zip(inst.op.operands()) {
-            *slot = values[operand.0 as usize];
-            ty = fused.block.ty(operand);
-        }
-        values.push(match inst.op {
-            Op::In => raw,
-            Op::Pos => pos,
-            Op::State(StateId(state)) => states.get(state as usize).copied().unwrap_or(t),
-            op => evaluate(&op, inst.ty, ty, args, &fused.tables).unwrap(),
-        });
-    }
+    let values = fused.block.evaluate(&fused.tables, |leaf| match leaf {
+        Op::In => raw,
+        Op::Pos => pos,
+        Op::State(StateId(state)) => states.get(state as usize).copied().unwrap_or(t),
+        leaf => unreachable!("{leaf:?}"),
+    });
     for (state, next) in states.iter_mut().zip(&fused.next) {
         *state = values[next.0 as usize];
     }

@@ -354,10 +354,6 @@ fn outside(block: &Block, value: Value, symbol: Option<Value>, budget: &mut Budg
     let mut chain = Vec::new();
     let mut at = value;
     let width = |v: Value| block.ty(v).bits();
-    let literal = |v: Value| match block.inst(v).op {
-        Op::Const(c) => Some(c),
-        _ => None,
-    };
     let mut bits = loop {
         budget.spend(64)?;
         if Some(at) == symbol {
@@ -367,7 +363,7 @@ fn outside(block: &Block, value: Value, symbol: Option<Value>, budget: &mut Budg
         at = match block.inst(at).op {
             Op::Const(c) => break number(c, width(at)),
             Op::Convert(_, a) | Op::Unary(UnaryOp::Not | UnaryOp::Bitrev | UnaryOp::Bswap, a) => a,
-            Op::Binary(op, a, b) if literal(b).is_some() && moves_bits(op) => a,
+            Op::Binary(op, a, b) if block.literal(b).is_some() && moves_bits(op) => a,
             _ => break vec![Sum::UNKNOWN; width(at) as usize],
         };
     };
@@ -379,7 +375,7 @@ fn outside(block: &Block, value: Value, symbol: Option<Value>, budget: &mut Budg
         let width = inst.ty.bits();
         bits = match inst.op {
             Op::Unary(op, _) => unary(op, &bits)?,
-            Op::Binary(op, _, b) => binary(op, &bits, &number(literal(b)?, width))?,
+            Op::Binary(op, _, b) => binary(op, &bits, &number(block.literal(b)?, width))?,
             Op::Convert(op, _) => {
                 let fill = if op == ConvertOp::Sext { *bits.last()? } else { Sum::ZERO };
                 (0..width as usize).map(|bit| bits.get(bit).copied().unwrap_or(fill)).collect()

@@ -23,7 +23,7 @@ pub(super) struct Affine {
 pub(super) const MAX_SUMS: u32 = 64;
 
 /// Most states that are classified together.
-pub(super) const MOST: usize = 4;
+const MOST: usize = 4;
 
 /// `next[i] = (sum over j of matrix[i][j] * s[j] + next[i] with all states 0) mod modulus`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub(super) struct RingSystem {
     pub(super) matrix: Vec<u64>,
 }
 
-/// Whether (and how) the new values of `states` are affine in all of them together; arguments as for
-/// [`affine`].
+/// Whether (and how) the new values of `states` are affine in all of them together, [`MOST`] at most;
+/// arguments as for [`affine`].
 pub(super) fn system(
     block: &Block,
     most: &[u64],
@@ -146,10 +146,6 @@ impl Congruent<'_> {
 
 /// The number modulo which the new value is kept.
 fn modulus(block: &Block, next: Value) -> u128 {
-    let literal = |v: Value| match block.inst(v).op {
-        Op::Const(c) => Some(c),
-        _ => None,
-    };
     let mut at = next;
     loop {
         at = match block.inst(at).op {
@@ -159,11 +155,11 @@ fn modulus(block: &Block, next: Value) -> u128 {
                 Op::State(_) => otherwise,
                 _ => then,
             },
-            Op::Modular(_, _, _, m) => match literal(m) {
+            Op::Modular(_, _, _, m) => match block.literal(m) {
                 Some(m) if m != 0 => return u128::from(m),
                 _ => break,
             },
-            Op::Binary(BinaryOp::And, _, mask) => match literal(mask) {
+            Op::Binary(BinaryOp::And, _, mask) => match block.literal(mask) {
                 Some(mask) if mask & mask.wrapping_add(1) == 0 => return u128::from(mask) + 1,
                 _ => break,
             },
@@ -192,13 +188,6 @@ struct Ring<'a> {
 }
 
 impl Ring<'_> {
-    fn literal(&self, value: Value) -> Option<u64> {
-        match self.block.inst(value).op {
-            Op::Const(c) => Some(c),
-            _ => None,
-        }
-    }
-
     /// Whether wrapping at the type's width keeps the residue.
     fn wraps(&self, ty: Ty) -> bool {
         (1u128 << ty.bits()).is_multiple_of(self.modulus)
@@ -254,15 +243,15 @@ impl Ring<'_> {
             }
             Op::Binary(op @ (BinaryOp::Mul | BinaryOp::Shl), a, b) => {
                 let factor = match op {
-                    BinaryOp::Mul => self.literal(b)?,
-                    _ => 1 << (self.literal(b)? % u64::from(inst.ty.bits())),
+                    BinaryOp::Mul => self.block.literal(b)?,
+                    _ => 1 << (self.block.literal(b)? % u64::from(inst.ty.bits())),
                 };
                 let a = get(a)?;
                 let most = fits(u128::from(a.most) * u128::from(factor))?;
                 Some(AffineTerm { factors: self.times(a, factor), most })
             }
             Op::Binary(BinaryOp::And, a, b) => {
-                let low = self.literal(b)?;
+                let low = self.block.literal(b)?;
                 let kept = u128::from(low) + 1;
                 let a = get(a)?;
                 let same = kept.is_power_of_two()
@@ -270,7 +259,7 @@ impl Ring<'_> {
                 same.then_some(AffineTerm { factors: a.factors, most: a.most.min(low) })
             }
             Op::Modular(op, a, b, m) => {
-                let m = match self.literal(m)? {
+                let m = match self.block.literal(m)? {
                     0 => 1u128 << inst.ty.bits(),
                     m => u128::from(m),
                 };
@@ -280,7 +269,7 @@ impl Ring<'_> {
                 let most = (m - 1) as u64;
                 let factors = match op {
                     ModOp::Addmod => self.sum(get(a)?, get(b)?),
-                    ModOp::Mulmod => self.times(get(a)?, self.literal(b)?),
+                    ModOp::Mulmod => self.times(get(a)?, self.block.literal(b)?),
                 };
                 Some(AffineTerm { factors, most })
             }
@@ -297,7 +286,7 @@ impl Ring<'_> {
     fn apart(&self, high: Value, low: Value) -> bool {
         let Op::Binary(BinaryOp::Shl, _, count) = self.block.inst(high).op else { return false };
         let most = self.most[low.0 as usize];
-        self.literal(count).is_some_and(|count| count < 8 && most >> count == 0)
+        self.block.literal(count).is_some_and(|count| count < 8 && most >> count == 0)
     }
 
     fn sum(&self, a: AffineTerm, b: AffineTerm) -> [u64; MOST] {

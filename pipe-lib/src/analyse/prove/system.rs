@@ -33,7 +33,7 @@ impl BodyFacts<'_> {
             let members = self.connected(state, states);
             members.iter().for_each(|member| done[*member] = true);
             let seen = |member: &usize| self.out.is_some_and(|out| self.deps[out.0 as usize].has(*member));
-            if members.len() < 2 || members.len() > ring::MOST || members.iter().any(seen) {
+            if members.len() < 2 || members.iter().any(seen) {
                 continue;
             }
             let ids: Box<[StateId]> = members.iter().map(|member| StateId(*member as u32)).collect();

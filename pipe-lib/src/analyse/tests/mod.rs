@@ -7,7 +7,7 @@ mod small;
 mod spellings;
 mod systems;
 
-use super::rewrite::{Rewriter, evaluate, live};
+use super::rewrite::{Rewriter, live};
 use super::{PipeFacts, analyse};
 use crate::Library;
 use crate::backend::testing::{Xorshift, listing, random_pipe};
@@ -240,22 +240,12 @@ fn an_output_that_is_the_input_modifies_nothing() {
 }
 
 fn run(block: &Block, tables: &[Table], states: &[u64], input: u64, pos: u64) -> Vec<u64> {
-    let mut values: Vec<u64> = Vec::new();
-    for (_, inst) in block.iter() {
-        let mut args = [0; 3];
-        let mut ty = inst.ty;
-        for (slot, operand) in args.iter_mut().zip(inst.op.operands()) {
-            *slot = values[operand.0 as usize];
-            ty = block.ty(operand);
-        }
-        values.push(match inst.op {
-            Op::In => input,
-            Op::Pos => pos,
-            Op::State(state) => states[state.0 as usize],
-            op => evaluate(&op, inst.ty, ty, args, tables).unwrap(),
-        });
-    }
-    values
+    block.evaluate(tables, |leaf| match leaf {
+        Op::In => input,
+        Op::Pos => pos,
+        Op::State(state) => states[state.0 as usize],
+        leaf => unreachable!("{leaf:?}"),
+    })
 }
 
 #[test]

@@ -122,13 +122,7 @@ pub(super) fn block(
             Op::Binary(op, x, y) => binary(b, op, ty, at(x), at(y)),
             Op::Compare(op, x, y) => compare(b, op, block.ty(x), at(x), at(y)),
             Op::Select { cond, then, otherwise } => b.ins().select(at(cond), at(then), at(otherwise)),
-            Op::Modular(op, x, y, m) => {
-                let literal = match block.inst(m).op {
-                    Op::Const(m) => Some(m),
-                    _ => None,
-                };
-                modular(b, op, ty, [at(x), at(y), at(m)], literal, kept)
-            }
+            Op::Modular(op, x, y, m) => modular(b, op, ty, [at(x), at(y), at(m)], block.literal(m), kept),
             Op::Convert(op, a) => convert(b, op, block.ty(a), ty, at(a)),
             Op::Lookup(table, index) => {
                 let len = tables[table.0 as usize].values.len() as u64;

@@ -37,10 +37,7 @@ impl ByHand<'_> {
     }
 
     fn literal(&self, value: Value) -> Option<u64> {
-        match self.op(value) {
-            Op::Const(c) => Some(c),
-            _ => None,
-        }
+        self.block.literal(value)
     }
 
     /// Whether both are one value, or the same literal.

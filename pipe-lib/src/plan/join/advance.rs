@@ -8,7 +8,6 @@
 
 use super::matrix::AffineNumbers;
 use crate::analyse::PipeFacts;
-use crate::analyse::rewrite::evaluate;
 use crate::ir::{BinaryOp, Block, Op, Pipe, Table, Ty, UnaryOp, Value};
 use crate::plan::induction::AffineBits;
 use std::collections::HashMap;
@@ -222,21 +221,12 @@ impl Advance {
     fn step(&self, states: &mut [u64], pos: u64) {
         #[cfg(test)]
         STEPS.set(STEPS.get() + 1);
-        let mut values: Vec<u64> = Vec::with_capacity(self.block.insts.len());
-        for (_, inst) in self.block.iter() {
-            let mut args = [0; 3];
-            let mut operand_ty = inst.ty;
-            for (slot, operand) in args.iter_mut().zip(inst.op.operands()) {
-                *slot = values[operand.0 as usize];
-                operand_ty = self.block.ty(operand);
-            }
-            values.push(match inst.op {
-                Op::State(state) => states[state.0 as usize],
-                Op::Pos => pos,
-                // The word: nothing that counts here depends on it.
-                op => evaluate(&op, inst.ty, operand_ty, args, &self.tables).unwrap_or(0),
-            });
-        }
+        let values = self.block.evaluate(&self.tables, |leaf| match leaf {
+            Op::State(state) => states[state.0 as usize],
+            Op::Pos => pos,
+            // The word: nothing that counts here depends on it.
+            _ => 0,
+        });
         for (index, next) in self.states.iter().zip(&self.next) {
             states[*index] = values[next.0 as usize];
         }

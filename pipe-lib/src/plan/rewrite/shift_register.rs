@@ -195,12 +195,8 @@ fn history(pipe: &Pipe, facts: &PipeFacts, state: usize) -> Option<History> {
     let Op::Binary(BinaryOp::Or | BinaryOp::Add | BinaryOp::Xor, a, b) = body.inst(next).op else {
         return None;
     };
-    let literal = |value: Value| match body.inst(value).op {
-        Op::Const(c) => Some(c),
-        _ => None,
-    };
     let moved = |value: Value, by: BinaryOp| match body.inst(value).op {
-        Op::Binary(op, x, count) if op == by => Some((x, literal(count)?)),
+        Op::Binary(op, x, count) if op == by => Some((x, body.literal(count)?)),
         _ => None,
     };
     let entering = |value: Value| match body.inst(value).op {

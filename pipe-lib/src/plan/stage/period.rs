@@ -1,8 +1,7 @@
 //! Values that are known before any word is read: constants, and what depends on the offset in the stream
 //! alone.
 
-use crate::analyse::rewrite::evaluate;
-use crate::ir::{BinaryOp, Block, ConvertOp, Op, Pipe, StateId, Table, UnaryOp, Value};
+use crate::ir::{BinaryOp, Block, ConvertOp, Op, Pipe, StateId, Table, UnaryOp, Value, eval};
 use crate::plan::target::LaneOps;
 
 /// Positional values with a longer period are computed from the offset.
@@ -107,17 +106,10 @@ pub(crate) fn constants_of(
             Op::Select { cond, then, otherwise } => {
                 get(cond).and_then(|cond| get(if cond != 0 { then } else { otherwise }))
             }
-            op => {
-                let (mut args, mut operand_ty) = ([Some(0); 3], inst.ty);
-                for (arg, operand) in args.iter_mut().zip(op.operands()) {
-                    *arg = get(operand);
-                    operand_ty = body.ty(operand);
-                }
-                match args {
-                    [Some(a), Some(b), Some(c)] => evaluate(&op, inst.ty, operand_ty, [a, b, c], tables),
-                    _ => None,
-                }
+            op if op.operands().all(|operand| get(operand).is_some()) => {
+                eval::apply(op, inst.ty, tables, |value| body.ty(value), |value| get(value).unwrap_or(0))
             }
+            _ => None,
         };
         known.push(folded);
     }

@@ -116,13 +116,19 @@ impl Last {
     /// Writes the last lane to the state.
     pub(super) fn finish(self, b: &mut Builder, offset: i32) {
         b.store(at(Register::RSP, SCRATCH), self.reg);
-        let rax = Register::RAX;
-        let end = SCRATCH + b.vector_bytes() as i32 - 8;
-        b.load_quad_to(rax, Register::RSP, end);
-        let above = 64 - self.lane.bits() as i32;
-        if above > 0 {
-            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, above));
-        }
-        b.store_quad(STATES, offset, rax);
+        let end = SCRATCH + b.vector_bytes() as i32;
+        write_state(b, self.lane, end - self.lane.bytes() as i32, offset);
     }
+}
+
+/// Writes a lane that is in memory at `place` from the stack's end to the state: the quad that ends with it,
+/// shifted down.
+pub(super) fn write_state(b: &mut Builder, lane: Lane, place: i32, offset: i32) {
+    let rax = Register::RAX;
+    b.load_quad_to(rax, Register::RSP, place + lane.bytes() as i32 - 8);
+    let above = 64 - lane.bits() as i32;
+    if above > 0 {
+        b.raw(asm::ri(Code::Shr_rm64_imm8, rax, above));
+    }
+    b.store_quad(STATES, offset, rax);
 }

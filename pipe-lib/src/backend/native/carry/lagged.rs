@@ -21,11 +21,10 @@
 
 use iced_x86::{Code, Register};
 
-use super::delay::Last;
-use super::scan::{join, turned};
+use super::delay::{Last, write_state};
+use super::scan::{join, turn, turned};
 use super::{Due, LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{SCRATCH, STATES, round_remainder};
-use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
@@ -72,15 +71,8 @@ impl Lagged {
     /// The results after each word, from what the words contribute.
     fn results(&self, b: &mut Builder, words: VReg) -> VReg {
         let lane = self.last.lane;
-        let (fold, flipped) = turned(self.running.fold, lane);
-        let flip = |b: &mut Builder, words: VReg| match flipped {
-            0 => words,
-            _ => {
-                let flipped = b.splat(lane, flipped);
-                b.xor(words, flipped)
-            }
-        };
-        let mut running = flip(b, words);
+        let (fold, turned) = turned(self.running.fold, lane);
+        let mut running = turn(b, lane, turned, words);
         let mut distance = self.lag_bytes();
         if b.isa == Isa::Avx2 {
             // Within each half one shuffle a step; then the lower half's results, turn by turn, are combined
@@ -101,7 +93,7 @@ impl Lagged {
                 distance *= 2;
             }
         }
-        let running = flip(b, running);
+        let running = turn(b, lane, turned, running);
         let before = self.turns(b);
         let results = join(b, self.running.fold, lane, running, before);
         match self.running.kept {
@@ -170,16 +162,8 @@ impl LoopCarried for Lagged {
 
     fn finish(&self, b: &mut Builder) {
         b.store(at(Register::RSP, SCRATCH), self.last.reg);
-        let (rax, lane) = (Register::RAX, self.last.lane);
         for (age, (_, offset)) in self.states.iter().enumerate() {
-            // The quad that ends with it.
-            let from = place(b, lane, age) + lane.bytes() as i32 - 8;
-            b.load_quad_to(rax, Register::RSP, from);
-            let above = 64 - lane.bits() as i32;
-            if above > 0 {
-                b.raw(asm::ri(Code::Shr_rm64_imm8, rax, above));
-            }
-            b.store_quad(STATES, *offset, rax);
+            write_state(b, self.last.lane, place(b, self.last.lane, age), *offset);
         }
     }
 

@@ -74,14 +74,7 @@ impl Scan {
     fn scan(&self, b: &mut Builder, words: VReg, active: Option<VReg>) -> VReg {
         let lane = self.last.lane;
         let (fold, turned) = turned(self.fold, lane);
-        let turn = |b: &mut Builder, words: VReg| match turned {
-            0 => words,
-            _ => {
-                let turned = b.splat(lane, turned);
-                b.xor(words, turned)
-            }
-        };
-        let mut running = turn(b, words);
+        let mut running = turn(b, lane, turned, words);
         if let Some(active) = active {
             let zero = b.splat(Lane::B, 0);
             running = b.select(lane, active, running, zero);
@@ -94,7 +87,7 @@ impl Scan {
             distance *= 2;
         }
         running = self.scan_quads(b, fold, running);
-        let running = turn(b, running);
+        let running = turn(b, lane, turned, running);
         let mut result = join(b, self.fold, lane, running, self.last.reg);
         if let Some(kept) = self.kept {
             result = b.and_imm(lane, result, kept);
@@ -181,6 +174,15 @@ pub(super) fn turned(fold: Reduce, lane: Lane) -> (Reduce, u64) {
         Reduce::Smin => (Reduce::Max, all ^ sign),
         fold => (fold, 0),
     }
+}
+
+/// The words with those bits turned, on the way there or back.
+pub(super) fn turn(b: &mut Builder, lane: Lane, turned: u64, words: VReg) -> VReg {
+    if turned == 0 {
+        return words;
+    }
+    let turned = b.splat(lane, turned);
+    b.xor(words, turned)
 }
 
 pub(super) fn join(b: &mut Builder, fold: Reduce, lane: Lane, x: VReg, y: VReg) -> VReg {

@@ -85,36 +85,37 @@ impl Builder {
     // Shifts by a count in each lane, less than the lane's width.
 
     pub(crate) fn shl_by(&mut self, lane: Lane, a: VReg, count: VReg) -> VReg {
-        match (lane, self.isa) {
-            (Lane::D, _) => self.binary_code(
-                self.pick(Code::EVEX_Vpsllvd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpsllvd_ymm_ymm_ymmm256),
-                a,
-                count,
-            ),
-            (Lane::Q, _) => self.binary_code(
-                self.pick(Code::EVEX_Vpsllvq_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vpsllvq_ymm_ymm_ymmm256),
-                a,
-                count,
-            ),
-            (Lane::W, Isa::Avx512) => self.binary_code(Code::EVEX_Vpsllvw_zmm_k1z_zmm_zmmm512, a, count),
-            _ => self.by_halves(lane, a, count, Builder::shl_by),
+        let z = [
+            Code::EVEX_Vpsllvw_zmm_k1z_zmm_zmmm512,
+            Code::EVEX_Vpsllvd_zmm_k1z_zmm_zmmm512b32,
+            Code::EVEX_Vpsllvq_zmm_k1z_zmm_zmmm512b64,
+        ];
+        let y = [Code::VEX_Vpsllvd_ymm_ymm_ymmm256, Code::VEX_Vpsllvq_ymm_ymm_ymmm256];
+        match self.by_count(lane, z, y) {
+            Some(code) => self.binary_code(code, a, count),
+            None => self.by_halves(lane, a, count, Builder::shl_by),
         }
     }
 
     pub(crate) fn shr_by(&mut self, lane: Lane, a: VReg, count: VReg) -> VReg {
-        match (lane, self.isa) {
-            (Lane::D, _) => self.binary_code(
-                self.pick(Code::EVEX_Vpsrlvd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpsrlvd_ymm_ymm_ymmm256),
-                a,
-                count,
-            ),
-            (Lane::Q, _) => self.binary_code(
-                self.pick(Code::EVEX_Vpsrlvq_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vpsrlvq_ymm_ymm_ymmm256),
-                a,
-                count,
-            ),
-            (Lane::W, Isa::Avx512) => self.binary_code(Code::EVEX_Vpsrlvw_zmm_k1z_zmm_zmmm512, a, count),
-            _ => self.by_halves(lane, a, count, Builder::shr_by),
+        let z = [
+            Code::EVEX_Vpsrlvw_zmm_k1z_zmm_zmmm512,
+            Code::EVEX_Vpsrlvd_zmm_k1z_zmm_zmmm512b32,
+            Code::EVEX_Vpsrlvq_zmm_k1z_zmm_zmmm512b64,
+        ];
+        let y = [Code::VEX_Vpsrlvd_ymm_ymm_ymmm256, Code::VEX_Vpsrlvq_ymm_ymm_ymmm256];
+        match self.by_count(lane, z, y) {
+            Some(code) => self.binary_code(code, a, count),
+            None => self.by_halves(lane, a, count, Builder::shr_by),
+        }
+    }
+
+    /// Which of these the lane has: of words, double words and quads with AVX-512, of the last two with AVX2.
+    fn by_count(&self, lane: Lane, z: [Code; 3], y: [Code; 2]) -> Option<Code> {
+        match (self.isa, lane) {
+            (_, Lane::B) | (Isa::Avx2, Lane::W) => None,
+            (Isa::Avx512, _) => Some(z[lane as usize - 1]),
+            (Isa::Avx2, _) => Some(y[lane as usize - 2]),
         }
     }
 

@@ -19,7 +19,7 @@ mod sums;
 use super::*;
 use crate::ir::{
     BinaryOp, Block, CompareOp, ConvertOp, CrcOp, Declared, Endian, Export, Gauge, ModOp, Op, Pipe, State,
-    StateId, StateInit, Table, TableId, Tail, Ty, UnaryOp, Value, eval,
+    StateId, StateInit, Table, TableId, Tail, Ty, UnaryOp, Value,
 };
 use std::sync::Arc;
 
@@ -80,31 +80,12 @@ impl Random {
 
 /// The value of every instruction for one word.
 fn word_values(pipe: &Pipe, states: &[u64], pos: u64, word: u64) -> Vec<u64> {
-    let mut values: Vec<u64> = Vec::new();
-    let body = &pipe.body;
-    for inst in &body.insts {
-        let get = |value: Value| values[value.0 as usize];
-        values.push(match inst.op {
-            Op::In => word,
-            Op::State(state) => states[state.0 as usize],
-            Op::Param(_) => unreachable!("parameters are bound"),
-            Op::Const(number) => number,
-            Op::Pos => pos,
-            Op::Unary(op, a) => eval::unary(op, inst.ty, get(a)),
-            Op::Binary(op, a, b) => eval::binary(op, inst.ty, get(a), get(b)),
-            Op::Compare(op, a, b) => eval::compare(op, body.ty(a), get(a), get(b)),
-            Op::Select { cond, then, otherwise } => get(if get(cond) != 0 { then } else { otherwise }),
-            Op::Modular(op, a, b, m) => eval::modular(op, inst.ty, get(a), get(b), get(m)),
-            Op::Convert(op, a) => eval::convert(op, body.ty(a), inst.ty, get(a)),
-            Op::Lookup(table, index) => {
-                let values = &pipe.tables[table.0 as usize].values;
-                values[get(index) as usize % values.len()]
-            }
-            Op::WideUnary(..) | Op::WideBinary(..) => unreachable!("these tests have none"),
-            Op::Crc(op, acc, x) => eval::crc(op, body.ty(x), get(acc), get(x)),
-        });
-    }
-    values
+    pipe.body.evaluate(&pipe.tables, |leaf| match leaf {
+        Op::In => word,
+        Op::State(state) => states[state.0 as usize],
+        Op::Pos => pos,
+        leaf => unreachable!("{leaf:?}"),
+    })
 }
 
 /// A stage over a whole stream, in place.
