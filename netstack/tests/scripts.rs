@@ -68,6 +68,7 @@ struct Line {
     win: Option<u16>,
     df: Option<u16>,
     ecn: Option<u16>,
+    urg: Option<u16>,
     from: Option<Ipv4Addr>,
     to: Option<Ipv4Addr>,
     options: Option<Options>,
@@ -295,6 +296,7 @@ impl Runner {
                 from: None,
                 to: None,
                 options: Some(options),
+                urg: None,
             };
             self.sent.push_back((self.now, line));
         }
@@ -388,8 +390,9 @@ impl Runner {
         ip.emit(&mut ipv4::Packet::new_unchecked(&mut frame[14..]));
         let header_len = repr.header_len();
         frame[34 + header_len..].copy_from_slice(&payload);
+        repr.emit(&mut Packet::new_unchecked(&mut frame[34..]));
+        frame[34 + 18..34 + 20].copy_from_slice(&segment.urg.unwrap_or(0).to_be_bytes());
         let mut packet = Packet::new_unchecked(&mut frame[34..]);
-        repr.emit(&mut packet);
         packet.fill_checksum(src_addr, dst_addr, netstack::wire::checksum::sum(&payload), payload.len());
         self.stack.handle_frame(self.now, &frame, RxChecksum::Unknown, &mut self.app);
         Ok(())
@@ -500,6 +503,11 @@ impl Runner {
                     "acked" => self.record()?.stream.acknowledged,
                     "cwnd" => u64::from(self.record()?.pcb.congestion_window()),
                     "held" => self.record()?.pcb.reassembly_bytes() as u64,
+                    "urgent" => {
+                        let stream = &self.record()?.stream;
+                        stream.urgent_end.saturating_sub(stream.received)
+                    }
+                    "urgent-told" => self.record()?.stream.urgent_told,
                     "timeouts" => u64::from(self.record()?.stream.timeouts),
                     "peer-finished" => u64::from(self.record()?.stream.peer_finished),
                     "fast-opened" => self.stack.stats().fast_opened,
@@ -528,6 +536,7 @@ fn letters(flags: Flags) -> String {
         (Flags::RST, 'R'),
         (Flags::PSH, 'P'),
         (Flags::ACK, '.'),
+        (Flags::URG, 'U'),
         (Flags::ECE, 'E'),
         (Flags::CWR, 'W'),
     ];
@@ -542,6 +551,7 @@ fn flags(letters: &str) -> Result<Flags, String> {
             'R' => Flags::RST,
             'P' => Flags::PSH,
             '.' => Flags::ACK,
+            'U' => Flags::URG,
             'E' => Flags::ECE,
             'W' => Flags::CWR,
             '0' => Flags::NONE,
@@ -581,6 +591,7 @@ fn parse_segment(text: &str) -> Result<Line, String> {
             "win" => line.win = Some(value as u16),
             "df" => line.df = Some(value as u16),
             "ecn" => line.ecn = Some(value as u16),
+            "urg" => line.urg = Some(value as u16),
             _ => return Err(format!("no field {key}")),
         }
     }

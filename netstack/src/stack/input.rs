@@ -318,7 +318,7 @@ impl Stack {
         let Ok(header) = tcp::Repr::parse(&packet) else { return false };
         let tuple =
             FourTuple::new(SocketAddr::new(dst, header.dst_port), SocketAddr::new(src, header.src_port));
-        let segment = Segment::new(&header, packet.payload(), is_congested);
+        let segment = Segment::new(&header, packet.urgent_pointer(), packet.payload(), is_congested);
         self.stats.segments_in += 1;
         if let Some(&key) = self.demux.get(&tuple)
             && self.connection_input(now, &tuple, key, &segment, app)

@@ -122,6 +122,8 @@ pub(crate) struct Receive {
     pub(crate) adv: SeqNumber,
     /// Last.ACK.sent (RFC 7323 section 4.3).
     pub(crate) last_ack_sent: SeqNumber,
+    /// RCV.UP, or where it is behind it RCV.NXT of some moment.
+    pub(crate) up: SeqNumber,
     /// Shift of the windows that we send.
     pub(crate) scale: u8,
     /// Bytes from `duplicate` on that came a second time, to be told of by the next ACK (RFC 2883); zero:
@@ -281,6 +283,7 @@ impl Pcb {
                 nxt: rcv_nxt,
                 adv: rcv_nxt + u32::from(syn_window(config)),
                 last_ack_sent: rcv_nxt,
+                up: rcv_nxt,
                 scale: agreed.rcv_scale,
                 duplicate_len: 0,
                 duplicate: rcv_nxt,

@@ -17,6 +17,8 @@ pub(crate) struct Segment<'a> {
     pub flags: Flags,
     /// SEG.WND as in the header, not scaled.
     pub window: u16,
+    /// The urgent pointer as in the header; counts only with the URG flag.
+    pub urgent: u16,
     /// Options.
     pub options: Options,
     /// Text.
@@ -27,16 +29,24 @@ pub(crate) struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// A segment from its parsed header and its payload.
-    pub(crate) fn new(header: &Repr, payload: &'a [u8], is_congested: bool) -> Segment<'a> {
+    pub(crate) fn new(header: &Repr, urgent: u16, payload: &'a [u8], is_congested: bool) -> Segment<'a> {
         Segment {
             seq: SeqNumber(header.seq_number),
             ack: SeqNumber(header.ack_number),
             flags: header.flags,
             window: header.window,
+            urgent,
             options: header.options,
             payload,
             is_congested,
         }
+    }
+
+    /// SEG.UP, the sequence number behind the last byte of urgent data (RFC 9293 section 3.8.5), if there are
+    /// any.
+    pub(crate) fn urgent_end(&self) -> Option<SeqNumber> {
+        let is_urgent = self.flags.contains(Flags::URG) && self.urgent > 0;
+        is_urgent.then(|| self.seq + u32::from(self.urgent))
     }
 
     /// SEG.LEN: sequence numbers that the segment takes, SYN and FIN counted.

@@ -44,6 +44,14 @@ pub trait Stream: PayloadSource {
     /// that takes at least [`Stream::window`] bytes whenever asked never pays for that.
     fn receive(&mut self, now: Instant, bytes: &[u8]) -> usize;
 
+    /// The peer calls what comes urgent, as far as the byte before `bytes` from here: of what
+    /// [`Stream::receive`] will be given, so many are urgent, or before what is. They come in line as others
+    /// do. Called when nothing urgent was to come, and when it reaches further than was said (RFC 9293 section
+    /// 3.8.5); nothing is sent so (RFC 6093 section 5).
+    fn urgent(&mut self, now: Instant, bytes: u32) {
+        let _ = (now, bytes);
+    }
+
     /// Copies `bytes`, which are next in order but may be damaged, to where they would stay, and gives their
     /// sum (RFC 1071, folded, not complemented), made by the same loop: with it the segment's checksum is
     /// verified, so that the bytes are read once. `None`: they are verified first, and then received as
@@ -117,6 +125,10 @@ impl<S: Stream + ?Sized> Stream for &mut S {
 
     fn receive(&mut self, now: Instant, bytes: &[u8]) -> usize {
         (**self).receive(now, bytes)
+    }
+
+    fn urgent(&mut self, now: Instant, bytes: u32) {
+        (**self).urgent(now, bytes);
     }
 
     fn place(&mut self, bytes: &[u8]) -> Option<u16> {

@@ -204,6 +204,7 @@ mod tests {
             ack: SeqNumber(ack),
             flags,
             window: 0,
+            urgent: 0,
             options: Options::NONE,
             payload: &[],
             is_congested: false,

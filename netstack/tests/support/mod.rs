@@ -60,6 +60,9 @@ pub struct TestStream {
     pub placed: Option<(usize, usize)>,
     pub placed_taken: u64,
     pub placed_forgotten: u64,
+    /// Where urgent data end, in bytes received, and how often that was told.
+    pub urgent_end: u64,
+    pub urgent_told: u64,
     /// The largest offset just past what was given.
     pub given: std::cell::Cell<u64>,
     /// How often less was given than asked for.
@@ -92,6 +95,8 @@ impl TestStream {
             placed: None,
             placed_taken: 0,
             placed_forgotten: 0,
+            urgent_end: 0,
+            urgent_told: 0,
             given: std::cell::Cell::new(0),
             short_answers: std::cell::Cell::new(0),
         }
@@ -167,6 +172,13 @@ impl Stream for TestStream {
             self.extend(taken as u64);
         }
         taken
+    }
+
+    fn urgent(&mut self, _now: Instant, bytes: u32) {
+        let end = self.received + u64::from(bytes);
+        assert!(end > self.urgent_end.max(self.received), "told of what is known");
+        self.urgent_end = end;
+        self.urgent_told += 1;
     }
 
     fn place(&mut self, bytes: &[u8]) -> Option<u16> {

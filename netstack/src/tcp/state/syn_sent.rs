@@ -49,6 +49,7 @@ pub(crate) fn segment_arrives<S: Stream>(
     pcb.last_received = now;
     pcb.rcv.nxt = segment.seq + 1;
     pcb.rcv.last_ack_sent = pcb.rcv.nxt;
+    pcb.rcv.up = pcb.rcv.nxt;
     pcb.rcv.adv = pcb.rcv.nxt + u32::from(crate::tcp::pcb::syn_window(config));
     pcb.snd.wnd = u32::from(segment.window);
     pcb.snd.max_wnd = pcb.snd.wnd;

@@ -84,8 +84,23 @@ pub(crate) fn segment_arrives<S: Stream>(
         Next::TimeWait => return Disposition::TimeWait,
         Next::Closed => return Disposition::Closed(CloseReason::Finished),
     }
-    // Sixth: URG. The urgent pointer is not used; urgent data are data like others (RFC 6093 section 5).
+    // Sixth: URG.
+    if let Some(end) = segment.urgent_end()
+        && pcb.state.may_receive()
+    {
+        urgent_until(pcb, now, end, stream);
+    }
     text_and_fin(pcb, now, segment, stream, config)
+}
+
+/// RFC 9293 section 3.8.5: the application is told of urgent data when there were none, and when they reach
+/// further. They stay in line (RFC 6093 section 4).
+fn urgent_until<S: Stream>(pcb: &mut Pcb, now: Instant, end: SeqNumber, stream: &mut S) {
+    let known = pcb.rcv.up.max(pcb.rcv.nxt);
+    if end.gt(known) {
+        pcb.rcv.up = end;
+        stream.urgent(now, end - pcb.rcv.nxt);
+    }
 }
 
 /// RFC 9293 section 3.10.7.4, table 6, with text trimmed to what is new later on.
@@ -425,6 +440,8 @@ pub(crate) fn text_and_fin<S: Stream>(
         pcb.due.ack_now = true;
     }
     if pcb.rcv.nxt != rcv_nxt_before {
+        // So that it never lies half a circle behind.
+        pcb.rcv.up = pcb.rcv.up.max(pcb.rcv.nxt);
         measure_window(pcb, now, segment, rcv_nxt_before, config);
         pcb.due.ack_delayed = true;
         // Data put it off: it is set anew after each event.
