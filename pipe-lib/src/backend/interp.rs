@@ -42,32 +42,29 @@ impl InterpCode {
         InterpCode { stages: stages.into(), modifies: stages.iter().any(|pipe| pipe.out.is_some()) }
     }
 
-    /// All stages, one after another, over a block in place.
-    fn block(&self, states: &mut [u64], pos: u64, bytes: &mut [u8]) {
-        let mut base = 0;
+    /// Each stage, one after another, with its states.
+    fn each_stage(&self, mut states: &mut [u64], mut f: impl FnMut(&Pipe, &mut [u64])) {
         for pipe in &self.stages {
-            let end = base + pipe.states.len();
-            let states = &mut states[base..end];
-            match pipe.is_wide() {
-                true => run_stage::<u128>(pipe, states, pos, bytes),
-                false => run_stage::<u64>(pipe, states, pos, bytes),
-            }
-            base = end;
+            let (own, others) = states.split_at_mut(pipe.states.len());
+            f(pipe, own);
+            states = others;
         }
+    }
+
+    /// All stages over a block in place.
+    fn block(&self, states: &mut [u64], pos: u64, bytes: &mut [u8]) {
+        self.each_stage(states, |pipe, states| match pipe.is_wide() {
+            true => run_stage::<u128>(pipe, states, pos, bytes),
+            false => run_stage::<u64>(pipe, states, pos, bytes),
+        });
     }
 
     /// All stages over a block that must not be written; they modify nothing.
     fn block_read_only(&self, states: &mut [u64], pos: u64, bytes: &[u8]) {
-        let mut base = 0;
-        for pipe in &self.stages {
-            let end = base + pipe.states.len();
-            let states = &mut states[base..end];
-            match pipe.is_wide() {
-                true => tap_stage::<u128>(pipe, states, pos, bytes),
-                false => tap_stage::<u64>(pipe, states, pos, bytes),
-            }
-            base = end;
-        }
+        self.each_stage(states, |pipe, states| match pipe.is_wide() {
+            true => tap_stage::<u128>(pipe, states, pos, bytes),
+            false => tap_stage::<u64>(pipe, states, pos, bytes),
+        });
     }
 }
 
