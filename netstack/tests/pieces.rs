@@ -180,8 +180,8 @@ fn behind_the_driver() {
     with_program_at(XdpHook::Generic);
 }
 
-/// Handlers that answer get frames in one piece, from the kernel's generic hook; what they pass is given to us
-/// in several.
+/// Handlers that answer get frames in one piece, from the kernel's generic hook; what they pass is given to
+/// us in several.
 #[test]
 fn behind_handlers_that_answer() {
     let ran = netns::in_new(|| {

@@ -46,8 +46,8 @@ pub trait Stream: PayloadSource {
 
     /// The peer calls what comes urgent, as far as the byte before `bytes` from here: of what
     /// [`Stream::receive`] will be given, so many are urgent, or before what is. They come in line as others
-    /// do. Called when nothing urgent was to come, and when it reaches further than was said (RFC 9293 section
-    /// 3.8.5); nothing is sent so (RFC 6093 section 5).
+    /// do. Called when nothing urgent was to come, and when it reaches further than was said (RFC 9293
+    /// section 3.8.5); nothing is sent so (RFC 6093 section 5).
     fn urgent(&mut self, now: Instant, bytes: u32) {
         let _ = (now, bytes);
     }

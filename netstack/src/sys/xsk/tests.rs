@@ -39,7 +39,8 @@ impl Receiver {
         self.receive.push([libc::xdp_desc { addr, len, options }].into_iter());
     }
 
-    /// Puts bytes into an empty chunk, with the room before them that the kernel keeps. Whether there was one.
+    /// Puts bytes into an empty chunk, with the room before them that the kernel keeps. Whether there was
+    /// one.
     fn put(&mut self, bytes: &[u8], continues: bool) -> bool {
         let Some(chunk) = self.fill.pop() else { return false };
         // SAFETY: the chunk is the kernel's, which this is.

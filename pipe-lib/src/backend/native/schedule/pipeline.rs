@@ -23,7 +23,7 @@ use crate::backend::native::vcode::{Builder, CodeItem, MachInst, Mem, Operand, R
 pub(super) fn pipeline(b: &mut Builder, place: &LoopPlace, line: &[LineInst]) -> bool {
     let Some(iteration) = advance(&b.items[place.body.end..place.leave]) else { return false };
     let kinds = b.kinds.len();
-    let made = Halves::of(b, line, Some(iteration)).and_then(|halves| {
+    let made = LoopHalves::of(b, line, Some(iteration)).and_then(|halves| {
         let both: Vec<LineInst> = halves.uses.iter().chain(&halves.stores).copied().collect();
         let first = list::ordered(b, &halves.stores)?;
         Some((list::ordered(b, &both)?, renewed(b, &first), renewed(b, &halves.uses)))
@@ -52,7 +52,7 @@ pub(super) fn pipeline(b: &mut Builder, place: &LoopPlace, line: &[LineInst]) ->
 /// The line with its two steps apart, of one iteration: copies come mixed, each with both. `None` if it has
 /// only one, or they cannot be told apart.
 pub(super) fn apart(b: &mut Builder, line: &[LineInst]) -> Option<Vec<LineInst>> {
-    let Halves { stores, uses, reads_made } = Halves::of(b, line, None)?;
+    let LoopHalves { stores, uses, reads_made } = LoopHalves::of(b, line, None)?;
     // What is made of the source comes before it may be overwritten.
     let of_source = uses.iter().any(|entry| is_load(&entry.inst));
     let (first, second) = match (of_source, reads_made) {
@@ -79,7 +79,7 @@ fn advance(turn: &[CodeItem]) -> Option<i32> {
 }
 
 /// The two steps of an iteration.
-struct Halves {
+struct LoopHalves {
     stores: Vec<LineInst>,
     /// Of the iteration before, or of the same one.
     uses: Vec<LineInst>,
@@ -87,10 +87,10 @@ struct Halves {
     reads_made: bool,
 }
 
-impl Halves {
+impl LoopHalves {
     /// With what the second step reads of the first loaded again: where it was stored `behind` bytes before,
     /// or else from the source, if it is the source's.
-    fn of(b: &mut Builder, line: &[LineInst], behind: Option<i32>) -> Option<Halves> {
+    fn of(b: &mut Builder, line: &[LineInst], behind: Option<i32>) -> Option<LoopHalves> {
         let is_stored = needed_by_stores(line);
         let count = is_stored.iter().filter(|is| **is).count();
         if count == 0 || count == line.len() {
@@ -147,7 +147,7 @@ impl Halves {
             rename(&mut entry.inst, |reg| loaded.get(&reg).copied());
             uses.push(entry);
         }
-        Some(Halves { stores, uses, reads_made })
+        Some(LoopHalves { stores, uses, reads_made })
     }
 }
 
