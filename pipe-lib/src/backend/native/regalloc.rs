@@ -267,13 +267,13 @@ struct Emitter<'a> {
 impl Emitter<'_> {
     fn run(&mut self, hoisted: &[VReg]) -> Result<(), AllocFailure> {
         let mut in_loop = Vec::new();
-        for index in 0..self.b.items.len() {
+        for (index, item) in self.b.items.iter().enumerate() {
             #[cfg(debug_assertions)]
             {
                 self.item = index;
             }
-            match self.b.items[index] {
-                CodeItem::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, &inst)?,
+            match item {
+                CodeItem::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, inst)?,
                 CodeItem::Inst(_) | CodeItem::Weight(_) => {}
                 CodeItem::ClearUpper if self.is_upper => {}
                 CodeItem::ClearUpper => {
@@ -282,9 +282,11 @@ impl Emitter<'_> {
                     self.emit(&inst)?;
                 }
                 CodeItem::ScalarFor(_, what) if self.liveness.last[what.0 as usize] == NONE => {}
-                CodeItem::Scalar(inst) | CodeItem::ScalarFor(inst, _) => self.emit(&inst)?,
-                CodeItem::Jump(code, label) => self.asm.jump(code, label).map_err(AllocFailure::Encoding)?,
-                CodeItem::Bind(label) => self.asm.bind(label),
+                CodeItem::Scalar(inst) | CodeItem::ScalarFor(inst, _) => self.emit(inst)?,
+                CodeItem::Jump(code, label) => {
+                    self.asm.jump(*code, *label).map_err(AllocFailure::Encoding)?
+                }
+                CodeItem::Bind(label) => self.asm.bind(*label),
                 CodeItem::Align => self.asm.align(),
                 CodeItem::Streamed => self.asm.streamed(),
                 CodeItem::LoadConstants => {

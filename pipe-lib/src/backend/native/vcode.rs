@@ -9,6 +9,7 @@
 use crate::ir::keyed_map::KeyedMap;
 use crate::plan::wide::MAX_ITEMS;
 use iced_x86::{Code, Register};
+use std::hash::{Hash, Hasher};
 
 use super::isa::{Features, Isa};
 
@@ -46,7 +47,7 @@ pub(super) enum Width {
 pub(super) struct CodeLabel(pub(super) u32);
 
 /// A memory operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mem {
     /// `[base + index * scale + disp]`; `index` may be `Register::None`.
     Base { base: Register, index: Register, scale: u8, disp: i32 },
@@ -57,7 +58,7 @@ pub(super) enum Mem {
 }
 
 /// An operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operand {
     None,
     Reg(VReg, Width),
@@ -67,7 +68,7 @@ pub(super) enum Operand {
 }
 
 /// One instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MachInst {
     pub(super) code: Code,
     pub(super) ops: [Operand; 4],
@@ -81,6 +82,37 @@ pub(super) struct MachInst {
     pub(super) zeroing: bool,
     /// The destination must differ from every source (gathers).
     pub(super) early_clobber: bool,
+}
+
+/// A number an operand: an equal instruction is looked for whenever a pure one is written.
+impl Hash for Operand {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(match *self {
+            Operand::None => 0,
+            Operand::Reg(reg, width) => 1 | (width as u64) << 8 | u64::from(reg.0) << 32,
+            Operand::Gpr(gpr) => 2 | (gpr as u64) << 8,
+            Operand::Imm(imm) => 3 | u64::from(imm) << 8,
+            Operand::Mem(Mem::Base { base, index, scale, disp }) => {
+                let registers = (base as u64) << 8 | (index as u64) << 16;
+                4 | registers | u64::from(scale) << 24 | u64::from(disp as u32) << 32
+            }
+            Operand::Mem(Mem::Vsib { base, index, width, scale }) => {
+                let place = (base as u64) << 8 | (width as u64) << 16;
+                5 | place | u64::from(scale) << 24 | u64::from(index.0) << 32
+            }
+            Operand::Mem(Mem::Pool { entry, disp }) => 6 | u64::from(disp) << 8 | u64::from(entry) << 32,
+        });
+    }
+}
+
+/// Of what tells pure instructions from each other; what these define is not yet known then.
+impl Hash for MachInst {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let number = |reg: Option<VReg>| reg.map_or(0, |reg| u64::from(reg.0) + 1);
+        state.write_u64(self.code as u64 | u64::from(self.zeroing) << 16);
+        self.ops[1..].iter().for_each(|op| op.hash(state));
+        state.write_u64(number(self.tied) | number(self.mask) << 32);
+    }
 }
 
 /// What the function consists of.
@@ -145,7 +177,8 @@ pub(super) struct Builder {
     pub(super) laid_out: usize,
     labels: u32,
     known: KeyedMap<MachInst, VReg>,
-    constants: KeyedMap<PoolBytes, VReg>,
+    /// The constants among the entries of the pool.
+    constants: KeyedMap<u32, VReg>,
     tables: KeyedMap<PoolBytes, u32>,
     /// Entries of tables of numbers: where the numbers are in memory, and the bytes of each in the pool.
     numbers: KeyedMap<(usize, usize), u32>,
@@ -266,12 +299,12 @@ impl Builder {
     /// A constant vector: as many bytes as a vector has.
     pub(super) fn constant(&mut self, bytes: PoolBytes) -> VReg {
         debug_assert_eq!(bytes.len(), self.vector_bytes());
-        if let Some(known) = self.constants.get(&bytes) {
+        let entry = self.entry(bytes);
+        if let Some(known) = self.constants.get(&entry) {
             return *known;
         }
-        let entry = self.table(bytes.clone());
         let reg = self.register(RegKind::Const(entry));
-        self.constants.insert(bytes, reg);
+        self.constants.insert(entry, reg);
         reg
     }
 
@@ -291,6 +324,11 @@ impl Builder {
         {
             self.laid_out += bytes.len();
         }
+        self.entry(bytes)
+    }
+
+    /// Where these bytes are in the pool.
+    fn entry(&mut self, bytes: PoolBytes) -> u32 {
         if let Some(known) = self.tables.get(&bytes) {
             return *known;
         }
@@ -450,7 +488,10 @@ impl Builder {
     /// is a new register of `kind`.
     pub(super) fn fresh(&mut self, kind: RegKind, width: Width, code: Code, srcs: &[Operand]) -> VReg {
         let def = self.register(kind);
-        self.push(code, &[&[Operand::Reg(def, width)], srcs].concat(), Some(def), None, None, false);
+        let mut ops = [Operand::None; 4];
+        ops[0] = Operand::Reg(def, width);
+        ops[1..=srcs.len()].copy_from_slice(srcs);
+        self.push(code, &ops, Some(def), None, None, false);
         def
     }
 
