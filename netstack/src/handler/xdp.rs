@@ -167,7 +167,8 @@ impl XdpFilter {
         self.sockets.as_ref()
     }
 
-    /// Whether a driver may give it frames in pieces. (Behind the driver the kernel makes one of them.)
+    /// Whether a driver may give it frames in pieces. (In the generic hook older kernels put them together
+    /// first.)
     pub fn takes_pieces(&self) -> bool {
         self.pieces
     }

@@ -228,7 +228,7 @@ impl XskSocket {
         Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
     }
 
-    /// Frames that found no empty chunks to go into, did not fit, or came without what they say they have.
+    /// Frames that found no empty chunks to go into, did not fit, or whose descriptors were not sound.
     ///
     /// # Errors
     /// Whatever the kernel says.

@@ -122,7 +122,7 @@ pub(crate) struct Receive {
     pub(crate) adv: SeqNumber,
     /// Last.ACK.sent (RFC 7323 section 4.3).
     pub(crate) last_ack_sent: SeqNumber,
-    /// RCV.UP, or where it is behind it RCV.NXT of some moment.
+    /// RCV.UP; once passed, some later RCV.NXT.
     pub(crate) up: SeqNumber,
     /// Shift of the windows that we send.
     pub(crate) scale: u8,

@@ -2,7 +2,7 @@
 //! the two.
 //!
 //! The oracle is deliberately the plainest reading of the rules: one stage after the other over the whole
-//! buffer, one word at a time, each instruction by [`crate::analyse::rewrite::evaluate`].
+//! buffer, one word at a time, each instruction by [`crate::ir::eval`].
 
 use super::PassCode;
 use crate::ir::builder::PipeBuilder;

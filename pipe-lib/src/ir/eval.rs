@@ -157,3 +157,56 @@ pub fn crc(op: CrcOp, ty: Ty, acc: u64, x: u64) -> u64 {
     };
     u64::from(x.to_le_bytes()[..ty.bytes()].iter().fold(acc as u32, |acc, byte| step(acc, *byte)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::op::TableId;
+    use super::*;
+
+    /// Operands of which no two may change places, with types that are not the result's where they may
+    /// differ: who looks instructions up by `apply` shares it with the oracle.
+    #[test]
+    fn each_operation_takes_its_operands_in_their_places() {
+        let [a, b, c] = [0, 1, 2].map(Value);
+        let select = |cond| Op::Select { cond, then: b, otherwise: c };
+        let cases = [
+            (Op::Const(7), Ty::U8, [Ty::U8; 3], [1, 2, 3], 7),
+            (Op::Unary(UnaryOp::Neg, a), Ty::U16, [Ty::U16; 3], [1, 2, 3], 0xffff),
+            (Op::Binary(BinaryOp::Sub, a, b), Ty::U8, [Ty::U8; 3], [3, 5, 0], 0xfe),
+            (Op::Binary(BinaryOp::Sub, b, a), Ty::U8, [Ty::U8; 3], [3, 5, 0], 2),
+            // Signed by the operands' type, in which 0x80 is the least number; in 16 bits it is not.
+            (Op::Compare(CompareOp::Lts, a, b), Ty::Bool, [Ty::U8; 3], [0x80, 1, 0], 1),
+            (Op::Compare(CompareOp::Lts, a, b), Ty::Bool, [Ty::U16; 3], [0x80, 1, 0], 0),
+            (select(a), Ty::U8, [Ty::Bool, Ty::U8, Ty::U8], [1, 5, 9], 5),
+            (select(a), Ty::U8, [Ty::Bool, Ty::U8, Ty::U8], [0, 5, 9], 9),
+            (Op::Modular(ModOp::Addmod, a, b, c), Ty::U8, [Ty::U8; 3], [200, 100, 7], 300 % 7),
+            (Op::Modular(ModOp::Mulmod, c, a, b), Ty::U8, [Ty::U8; 3], [200, 7, 100], 20_000 % 7),
+            (Op::Convert(ConvertOp::Sext, a), Ty::U32, [Ty::U8; 3], [0x80, 0, 0], 0xffff_ff80),
+            (Op::Convert(ConvertOp::Trunc, a), Ty::U8, [Ty::U32; 3], [0x1234, 0, 0], 0x34),
+            // Of the index as many low bits as the table has places.
+            (Op::Lookup(TableId(0), b), Ty::U16, [Ty::U8; 3], [0, 6, 0], 30),
+            // A word of two bytes, from the state that CRCs of ones begin with: of "12" it is what zlib says.
+            (
+                Op::Crc(CrcOp::Crc32, a, b),
+                Ty::U32,
+                [Ty::U32, Ty::U16, Ty::U8],
+                [0xffff_ffff, 0x3231, 0],
+                !0x4f53_44cd & 0xffff_ffff,
+            ),
+        ];
+        let table = Table { name: "t".into(), ty: Ty::U16, values: [10, 20, 30, 40].into() };
+        for (op, ty, types, values, expected) in cases {
+            let found = apply(
+                op,
+                ty,
+                std::slice::from_ref(&table),
+                |value| types[value.0 as usize],
+                |value| values[value.0 as usize],
+            );
+            assert_eq!(found, Some(expected), "{op:?} of {values:?}");
+        }
+        for given in [Op::In, Op::Pos] {
+            assert_eq!(apply(given, Ty::U8, &[], |_| Ty::U8, |_| 1), None);
+        }
+    }
+}

@@ -14,6 +14,8 @@ pub(super) struct Arrivals {
     end: u64,
     /// The chunk lent out, given back to the kernel on the next call.
     lent: Option<u64>,
+    /// Chunks were given back since the kernel was asked whether it waits for them.
+    given: bool,
     gather: Gather,
     /// Frames that were of no use.
     useless: u64,
@@ -28,7 +30,7 @@ impl Arrivals {
     ) -> Arrivals {
         fill.push((0..chunks).map(|chunk| (chunk * CHUNK_LEN) as u64));
         let end = (chunks * CHUNK_LEN) as u64;
-        Arrivals { fill, receive, end, lent: None, gather: Gather::default(), useless: 0 }
+        Arrivals { fill, receive, end, lent: None, given: false, gather: Gather::default(), useless: 0 }
     }
 
     /// Whether something has arrived.
@@ -39,35 +41,40 @@ impl Arrivals {
     /// Gives the chunk that is lent out back. Whether the kernel has to be woken: a driver that takes chunks
     /// itself may have stopped for want of empty ones.
     pub(super) fn give_back(&mut self) -> bool {
-        let Some(chunk) = self.lent.take() else { return false };
-        self.give(chunk);
-        self.fill.needs_wakeup()
+        if let Some(chunk) = self.lent.take() {
+            self.give(chunk);
+        }
+        std::mem::take(&mut self.given) && self.fill.needs_wakeup()
     }
 
     fn give(&mut self, chunk: u64) {
-        // What is none of them was never given, and stays away.
+        // An address outside of them is ignored.
         if chunk < self.end && self.fill.has_room(1) {
             self.fill.push([chunk].into_iter());
+            self.given = true;
         }
     }
 
-    /// The next frame that is whole, lent until the next call. One in several chunks is put together, and its
-    /// chunks go back at once.
+    /// The next frame that is whole, lent until [`Arrivals::give_back`], which comes before the next call.
+    /// One in several chunks is put together, and its chunks go back at once.
     pub(super) fn next<'a>(&'a mut self, memory: &'a Mapping) -> Option<&'a [u8]> {
-        self.give_back();
+        debug_assert!(self.lent.is_none());
         loop {
             let descriptor = self.receive.pop()?;
             let continues = descriptor.options & libc::XDP_PKT_CONTD != 0;
             let chunk = chunk_of(descriptor.addr);
+            // The frame ends in its chunk: what lies behind may be the kernel's.
+            let until = (descriptor.addr - chunk) + u64::from(descriptor.len);
+            let is_sound = chunk < self.end && until <= CHUNK_LEN as u64;
+            let len = if is_sound { descriptor.len as usize } else { 0 };
             // SAFETY: a chunk in the receive ring's entries that was just taken out is in no ring, so it is
             // ours until it is given back, which takes `&mut self`.
-            let bytes = unsafe { memory.bytes(descriptor.addr as usize, descriptor.len as usize) };
-            let is_sound = chunk < self.end && bytes.len() <= CHUNK_LEN;
+            let bytes = unsafe { memory.bytes(descriptor.addr as usize, len) };
             if !continues && !self.gather.is_inside() && is_sound {
                 self.lent = Some(chunk);
                 return Some(bytes);
             }
-            let gathered = self.gather.take(if is_sound { bytes } else { &[] }, continues);
+            let gathered = self.gather.take(bytes, continues);
             self.give(chunk);
             match gathered {
                 Gathered::Part => {}

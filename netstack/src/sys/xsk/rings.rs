@@ -166,4 +166,10 @@ impl<T: Copy> SharedRing<T> {
     pub(super) fn needs_wakeup(&self) -> bool {
         self.word(self.flags).load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
     }
+
+    /// As the kernel says that it looks only when it is called.
+    #[cfg(test)]
+    pub(super) fn sleep(&self) {
+        self.word(self.flags).store(libc::XDP_RING_NEED_WAKEUP, Ordering::Relaxed);
+    }
 }

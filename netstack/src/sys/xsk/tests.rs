@@ -50,6 +50,7 @@ impl Receiver {
     }
 
     fn next(&mut self) -> Option<Vec<u8>> {
+        self.ours.give_back();
         self.ours.next(&self.memory).map(<[u8]>::to_vec)
     }
 
@@ -114,6 +115,9 @@ fn descriptors_of_what_is_not_there_are_no_frames() {
         (u64::MAX - 10, u32::MAX),
         (0, u32::MAX),
         (0, CHUNK_LEN as u32 + 1),
+        // They reach into the next chunk, and into one to send from.
+        (CHUNK_LEN as u64 - 10, 20),
+        ((CHUNKS * CHUNK_LEN) as u64 - 10, 20),
         // A chunk to send from.
         ((CHUNKS * CHUNK_LEN) as u64, 60),
     ];
@@ -129,6 +133,21 @@ fn descriptors_of_what_is_not_there_are_no_frames() {
     assert_eq!(receiver.ours.useless(), hostile.len() as u64);
     receiver.describe(before[0] + 256, 5, false);
     assert_eq!(receiver.next(), Some(vec![0; 5]));
+}
+
+#[test]
+fn a_driver_that_sleeps_is_woken_for_each_chunk_that_comes_back() {
+    let mut receiver = Receiver::new();
+    assert!(!receiver.ours.give_back());
+    receiver.fill.sleep();
+    for pieces in [1, 3] {
+        for piece in 1..=pieces {
+            assert!(receiver.put(&[7; 100], piece < pieces));
+        }
+        assert_eq!(receiver.next().unwrap().len(), 100 * pieces);
+        assert!(receiver.ours.give_back(), "{pieces}");
+        assert!(!receiver.ours.give_back(), "{pieces}");
+    }
 }
 
 /// Rooms of so many chunks in rings of eight, and the kernel's ends.

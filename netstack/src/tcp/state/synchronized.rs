@@ -94,7 +94,7 @@ pub(crate) fn segment_arrives<S: Stream>(
 }
 
 /// RFC 9293 section 3.8.5: the application is told of urgent data when there were none, and when they reach
-/// further. They stay in line (RFC 6093 section 4).
+/// further. They stay in line (RFC 6093 section 6).
 fn urgent_until<S: Stream>(pcb: &mut Pcb, now: Instant, end: SeqNumber, stream: &mut S) {
     let known = pcb.rcv.up.max(pcb.rcv.nxt);
     if end.gt(known) {

@@ -215,8 +215,8 @@ fn append(
 }
 
 /// Lets `DATA` point to `bytes` bytes: of the frame, if it has as many, else of a copy that zeros follow. One
-/// comparison bounds every load behind it. Of frames in pieces, too, of which the first piece alone is in
-/// reach without asking.
+/// comparison bounds every load behind it. Frames may be in `pieces`: then it asks for what the first piece
+/// does not have.
 fn prefix(bytes: usize, pieces: bool, code: &mut Vec<BpfInsn>) {
     let register = BpfOperand::Register;
     let number = BpfOperand::Immediate;

@@ -328,7 +328,7 @@ impl StageParts<'_> {
                     f,
                     "",
                     format_args!(
-                        "  {name}: {of:?} times what takes the halves of {word} and is multiplied as by {matrix:?}^{words}"
+                        "  {name}: {of:?} times z; z times a matrix similar to {matrix:?}^{words}, plus the halves of {word}"
                     ),
                 )
             }
