@@ -286,7 +286,7 @@ fn a_file_that_cannot_be_read_is_left_out_and_named() {
         // What root may not read, nobody may make: be somebody else.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let copy = path("cheetah");
-        fs::copy(env!("CARGO_BIN_EXE_cheetah"), &copy).unwrap();
+        support::install(env!("CARGO_BIN_EXE_cheetah").as_ref(), copy.as_ref(), 0o755);
         command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", &copy]);
     }

@@ -369,12 +369,12 @@ fn old_clients_get_all_until_the_end() {
 /// Programs that are started for each request, right and wrong.
 #[test]
 fn a_program_a_request() {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
     let dir = tempfile::tempdir().unwrap();
     let script = |name: &str, text: &str, mode: u32| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let written = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(written.path(), format!("#!/bin/sh\n{text}\n")).unwrap();
+        support::install(written.path(), &dir.path().join(name), mode);
     };
     let head = "printf 'Content-Type: text/plain\\n\\n'";
     script(

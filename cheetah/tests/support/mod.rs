@@ -17,6 +17,8 @@ pub mod secured;
 pub mod servers;
 
 use std::io::Read;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,14 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < patience, "not seen: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Puts a copy of a program where it is run from, with these rights. Another process writes it: what this
+/// one has open for writing, a child of another test's may have as well until it runs its own program, and
+/// is busy as long.
+pub fn install(from: &Path, to: &Path, mode: u32) {
+    let status = Command::new("install").arg(format!("--mode={mode:o}")).args([from, to]).status().unwrap();
+    assert!(status.success(), "{status}: {}", to.display());
 }
 
 /// Bytes that differ from place to place.
