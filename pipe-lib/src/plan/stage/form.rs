@@ -124,6 +124,12 @@ impl LinearSystem {
     }
 }
 
+/// What gives 1 times an odd number, modulo 2^64.
+pub(crate) fn inverse(odd: u64) -> u64 {
+    // Each step doubles the number of bits that are right; of an odd number by itself three are.
+    (0..5).fold(odd, |near, _| near.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(near))))
+}
+
 /// Moduli of systems are less than this.
 pub(crate) const MAX_MODULUS: u64 = 1 << 31;
 

@@ -1,6 +1,6 @@
 //! Systems of two states of which a word's halves are what is added: SQLite's checksum of its log.
 
-use super::form::LinearSystem;
+use super::form::{LinearSystem, inverse};
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, Ty, Value};
 
 /// What a word adds to the two states of a system, modulo two to the width of its halves: a matrix times the
@@ -51,10 +51,7 @@ impl Halves {
     /// The matrix that undoes this one.
     pub(crate) fn inverse(&self) -> [u32; 4] {
         let [a, b, c, d] = self.matrix;
-        // Each step doubles the number of bits that are right; of an odd number by itself three are.
-        let determinant = self.determinant();
-        let near = |near: u32, _| near.wrapping_mul(2u32.wrapping_sub(determinant.wrapping_mul(near)));
-        let inverse = (0..4).fold(determinant, near);
+        let inverse = inverse(self.determinant().into()) as u32;
         [d, b.wrapping_neg(), c.wrapping_neg(), a].map(|entry| entry.wrapping_mul(inverse))
     }
 }
@@ -62,10 +59,7 @@ impl Halves {
 /// The lower 32 bits of an instruction's result as factors of the halves, from those of its operands.
 fn form_of(pipe: &Pipe, op: Op, forms: &[Option<[u32; 2]>]) -> Option<[u32; 2]> {
     let form = |value: Value| forms[value.0 as usize];
-    let number = |value: Value| match pipe.body.inst(value).op {
-        Op::Const(number) => Some(number),
-        _ => None,
-    };
+    let number = |value: Value| pipe.body.literal(value);
     let times = |value: Value, factor: u32| Some(form(value)?.map(|entry| entry.wrapping_mul(factor)));
     match op {
         Op::Convert(ConvertOp::Trunc | ConvertOp::Zext, value) => form(value),

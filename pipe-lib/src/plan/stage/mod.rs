@@ -16,7 +16,7 @@ use crate::plan::induction::Step;
 use crate::plan::target::{LaneOps, Target};
 pub(crate) use demand::{MAX_BYTE_ENTRIES, MAX_MULTIPLES, MAX_SUBTRACTIONS, MAX_SYSTEM, MAX_WIDE_ENTRIES};
 use form::Chooser;
-pub(crate) use form::{Addend, LinearSystem, MAX_NUMBER, NARROW_DEPTH, Running, Second, StateForm};
+pub(crate) use form::{Addend, LinearSystem, MAX_NUMBER, NARROW_DEPTH, Running, Second, StateForm, inverse};
 pub(crate) use halves::Halves;
 pub(crate) use period::MAX_COMMON_PERIOD;
 use period::periods;

@@ -36,7 +36,7 @@ use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::lower::BodyLowering;
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{Pipe, Ty, Value};
-use crate::plan::stage::{LinearSystem, MAX_NUMBER};
+use crate::plan::stage::{LinearSystem, MAX_NUMBER, inverse};
 
 /// A vector of numbers, each no more than `most` (of no meaning where arithmetic wraps).
 #[derive(Clone, Copy)]
@@ -577,10 +577,4 @@ impl LoopCarried for LinearLanes {
 /// `floor(factor 2^32 / modulus)`.
 fn shoup(factor: u64, modulus: u64) -> u64 {
     (factor << 32) / modulus
-}
-
-/// What gives 1 times an odd number, modulo 2^64.
-fn inverse(odd: u64) -> u64 {
-    // Each step doubles the number of bits that are right; of an odd number by itself three are.
-    (0..5).fold(odd, |near, _| near.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(near))))
 }

@@ -8,6 +8,7 @@ use super::{END, FunctionFrame, LEN, REMAINDER, SRC, StripeMap};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
+use crate::plan::stage::inverse;
 use iced_x86::{Code, Register};
 
 /// What is to be added to `scale * SRC`.
@@ -26,10 +27,7 @@ impl FunctionFrame<'_> {
     /// it has an inverse modulo 2^64.
     pub(super) fn leave_gather(&mut self, runs: StripeMap) {
         let factor = 1u64.wrapping_sub(runs.scale as u64);
-        // Each step of Newton's method doubles the bits that are right, three to begin with.
-        let inverse = (0..5)
-            .fold(factor, |inverse, _| inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse))));
-        self.b.raw(asm::mov_imm(Register::RAX, inverse));
+        self.b.raw(asm::mov_imm(Register::RAX, inverse(factor)));
         self.b.raw(asm::rr(Code::Imul_r64_rm64, FROM, Register::RAX));
         self.b.raw(asm::r(Code::Neg_rm64, FROM));
         self.b.raw(asm::rr(Code::Add_r64_rm64, FROM, END));
